@@ -1,0 +1,173 @@
+"""Quantize and dequantize whole models in memory.
+
+`quantize` first decides what to convert (`quant.selection`), then makes every quantized layer, and only when all are made puts
+them in place. An exception on the way, even Ctrl-C, leaves the model as it was. The price is memory: until the end, the
+float model and the quantized layers exist side by side (model + its quantized size).
+
+Forward hooks move to the new layer. Refused before anything is changed: a model that is already quantized (by this or
+another library), a model that is itself one linear layer, a layer whose `forward` was replaced on the instance (accelerate's
+offloading does that), NaN or Inf in a weight.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import nn
+
+from quant.errors import QuantError
+from quant.modules import QuantizedLinear, quantized_linear
+from quant.schemes import Scheme
+from quant.selection import select
+from quant.tensor import check_scheme
+
+_REPORT_ATTRIBUTE = "_quant_report"
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `quantize` did.
+
+    Attributes:
+        scheme: the scheme of every converted layer.
+        converted: names of the converted layers, in model order.
+        left: name -> reason, for every linear layer that was not converted.
+        weights: number of converted weights.
+        bytes_before, bytes_after: of the converted weights (scales included, biases not).
+    """
+
+    scheme: Scheme
+    converted: tuple[str, ...]
+    left: dict[str, str]
+    weights: int
+    bytes_before: int
+    bytes_after: int
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.converted)} of {len(self.converted) + len(self.left)} linear layers converted to {self.scheme}: "
+            f"{self.bytes_before:,} -> {self.bytes_after:,} bytes"
+        ]
+        lines += [f"  left {name}: {reason}" for name, reason in self.left.items()]
+        return "\n".join(lines)
+
+
+def quantize(
+    model: nn.Module,
+    scheme: Scheme,
+    include: Iterable[str] | str | None = None,
+    exclude: Iterable[str] | str | None = None,
+) -> nn.Module:
+    """Replace linear layers of `model` by quantized ones, in place.
+
+    Args:
+        model: any module; layers may be on any device (on meta the result is on meta).
+        scheme: `W8A16()`, `NF4(...)`, `FP4(...)` or `INT4(...)`.
+        include, exclude: globs on whole dotted names, see `quant.selection`; the output head and tied weights are left
+            alone unless the head is named exactly in `include`.
+
+    Returns:
+        `model`. `conversion_report(model)` tells what was converted and what was left.
+
+    Raises:
+        QuantError: see the module docstring; the model is unchanged.
+    """
+    check_scheme(scheme)
+    _refuse_quantized(model)
+    selection = select(model, include, exclude)
+    replacements: dict[int, QuantizedLinear] = {}
+    weights = before = after = 0
+    for name in selection.chosen:
+        layer = model.get_submodule(name)
+        replacement = _converted(name, layer, scheme)
+        replacements[id(layer)] = replacement
+        weights += replacement.in_features * replacement.out_features
+        before += layer.get_parameter("weight").nbytes
+        after += replacement.quantized_weight.nbytes
+    report = ConversionReport(scheme, selection.chosen, selection.left, weights, before, after)
+    _swap(model, replacements)
+    object.__setattr__(model, _REPORT_ATTRIBUTE, report)
+    return model
+
+
+def dequantize(model: nn.Module) -> nn.Module:
+    """Replace every quantized layer of `model` by a float layer of its original type, in place.
+
+    Returns:
+        `model`, with the weights that the codes stand for (the loss of quantization stays).
+
+    Raises:
+        QuantError: the model has no quantized layers of this library, or is one itself.
+    """
+    replacements: dict[int, nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            if not name:
+                raise QuantError("the model is itself a quantized layer: call its dequantize()")
+            replacements[id(module)] = _with_hooks(module.dequantize(), module)
+    if not replacements:
+        raise QuantError(f"{type(model).__name__} has no layers quantized by this library")
+    _swap(model, replacements)
+    vars(model).pop(_REPORT_ATTRIBUTE, None)
+    return model
+
+
+def conversion_report(model: nn.Module) -> ConversionReport:
+    """What `quantize` did to `model`.
+
+    Raises:
+        QuantError: `model` was not quantized by `quantize`.
+    """
+    report = vars(model).get(_REPORT_ATTRIBUTE)
+    if not isinstance(report, ConversionReport):
+        raise QuantError(f"{type(model).__name__} was not quantized by quant.quantize, so there is no report")
+    return report
+
+
+def _refuse_quantized(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            raise QuantError(
+                f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first"
+            )
+        if type(module).__module__.partition(".")[0] == "bitsandbytes":
+            raise QuantError(f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead")
+    if getattr(model, "is_quantized", False):
+        method = getattr(model, "quantization_method", "another method")
+        raise QuantError(f"{type(model).__name__} is already quantized ({method}): load the float model instead")
+
+
+def _converted(name: str, layer: nn.Module, scheme: Scheme) -> QuantizedLinear:
+    if not name:
+        raise QuantError("the model is itself one linear layer and cannot be replaced in place: use from_linear")
+    if "forward" in vars(layer):
+        raise QuantError(f"{name}: its forward was replaced (offloading hooks?): remove the hook or exclude the layer")
+    try:
+        return _with_hooks(quantized_linear(layer, scheme), layer)
+    except QuantError as error:
+        raise QuantError(f"{name}: {error}") from error
+
+
+def _with_hooks(new: ModuleT, old: nn.Module) -> ModuleT:
+    """`new` with the hooks of `old`: the same dictionaries, so that the handles their owners hold still remove them."""
+    for attribute in _HOOKS:
+        vars(new)[attribute] = vars(old)[attribute]
+    return new
+
+
+def _swap(model: nn.Module, replacements: Mapping[int, nn.Module]) -> None:
+    """Put each replacement wherever the module with its id is referenced, shared references included."""
+    for parent in list(model.modules()):
+        for child_name, child in parent._modules.items():
+            if id(child) in replacements:
+                parent._modules[child_name] = replacements[id(child)]

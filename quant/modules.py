@@ -1,0 +1,190 @@
+"""Linear layers whose weight is stored quantized: `W8A16Linear` and `BlockwiseLinear`.
+
+They hold what `quant.tensor` stores, as buffers: integer tensors cannot be trained, and as buffers they survive
+`model.requires_grad_(True)` and optimizers that walk the parameters. The bias stays a parameter of the model's dtype.
+
+* Output dtype is the input's dtype; under autocast both are the autocast dtype, as for `nn.Linear`.
+* `.to(dtype)`, `.half()`, `.bfloat16()` change the bias and the dtype that `dequantize()` returns. Codes and float32 scales keep
+  their bits: narrowed scales would be a second, silent quantization.
+* The forward never changes `state_dict()`.
+
+Refused: inputs whose last dimension is not `in_features`, and loading tensors of another scheme.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from quant.errors import QuantError
+from quant.kernels import blockwise_linear, w8a16_linear
+from quant.linears import build_linear, read_linear
+from quant.schemes import W8A16, Blockwise, Scheme
+from quant.tensor import QuantizedTensor, dequantize_stored, effective_scales, empty_stored, quantize_tensor
+
+
+class QuantizedLinear(nn.Module):
+    """What both layers share. Not instantiated by users: see `W8A16Linear`, `BlockwiseLinear`.
+
+    Attributes:
+        in_features, out_features: as in `nn.Linear`.
+        scheme: the scheme of the weight.
+        dtype: dtype of the weight before quantization, followed through `.to(dtype)`.
+        bias: parameter [out] or None.
+    """
+
+    scheme_type: ClassVar[type[Scheme]]
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        scheme: Scheme,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """A layer of the right shapes with undefined codes, to be loaded into; `from_linear` makes one from a layer."""
+        super().__init__()
+        if not isinstance(scheme, self.scheme_type):
+            raise QuantError(f"{type(self).__name__} takes a {self.scheme_type.__name__} scheme, got {scheme!r}")
+        self.in_features, self.out_features, self.scheme = in_features, out_features, scheme
+        self.dtype = dtype or torch.get_default_dtype()
+        self._layer_type: type[nn.Module] = nn.Linear
+        for name, tensor in empty_stored(scheme, torch.Size((out_features, in_features)), device).items():
+            self.register_buffer(name, tensor)
+        self._stored_names = tuple(self._buffers)
+        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=self.dtype)) if bias else None
+
+    @classmethod
+    def _from_linear(cls, linear: nn.Module, scheme: Scheme) -> Self:
+        parts = read_linear(linear)
+        out_features, in_features = parts.weight.shape
+        quantized = quantize_tensor(parts.weight, scheme)
+        layer = cls(in_features, out_features, scheme, bias=False, device="meta", dtype=parts.weight.dtype)
+        for name, tensor in quantized.stored.items():
+            setattr(layer, name, tensor)
+        layer.bias = parts.bias
+        layer._layer_type = parts.layer_type
+        return layer.train(linear.training)
+
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """Name -> tensor of the quantized weight, without the bias (see `quant.tensor`)."""
+        return {name: self.get_buffer(name) for name in self._stored_names}
+
+    @property
+    def quantized_weight(self) -> QuantizedTensor:
+        """The weight as a value; shares the layer's tensors."""
+        return QuantizedTensor(self.scheme, torch.Size((self.out_features, self.in_features)), self.dtype, self.stored)
+
+    def dequantize(self) -> nn.Module:
+        """A float layer of the type this one was made from, with the weight that the codes stand for, in `self.dtype`."""
+        shape = torch.Size((self.out_features, self.in_features))
+        weight = dequantize_stored(self.scheme, self.stored, shape).to(self.dtype)
+        return build_linear(weight, self.bias, self._layer_type).train(self.training)
+
+    def _check_input(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
+            raise QuantError(f"{self}: expected input [..., {self.in_features}], got {list(x.shape)}")
+        if not x.is_floating_point():
+            raise QuantError(f"{self}: expected a float input, got {x.dtype}")
+        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+            return x.to(torch.get_autocast_dtype(x.device.type))
+        return x
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        kept = {name: self._buffers.pop(name) for name in self._stored_names}
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        finally:
+            self._buffers.update(kept)
+        for name, tensor in kept.items():
+            assert tensor is not None
+            moved = fn(tensor)
+            # A change of dtype is refused for the weight's tensors, a change of device is followed.
+            self._buffers[name] = moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self
+
+    def extra_repr(self) -> str:
+        bias = self.bias is not None
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={bias}, scheme={self.scheme}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class W8A16Linear(QuantizedLinear):
+    """x W^T + b with W in int8, one float32 scale per output row.
+
+    State: `weight` int8 [out, in], `weight_scale` float32 [out], `bias` [out] if any.
+    """
+
+    scheme_type = W8A16
+    weight: Tensor
+    weight_scale: Tensor
+
+    @classmethod
+    def from_linear(cls, linear: nn.Module, scheme: W8A16 | None = None) -> Self:
+        """Quantize `linear` (`nn.Linear` or transformers' `Conv1D`; not changed, the bias parameter is shared).
+
+        Raises:
+            QuantError: another kind of layer, NaN or Inf in the weight.
+        """
+        return cls._from_linear(linear, scheme or W8A16())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
+        y: Tensor = w8a16_linear(self._check_input(x), self.weight, self.weight_scale, self.bias)
+        return y
+
+
+class BlockwiseLinear(QuantizedLinear):
+    """x W^T + b with W in 4-bit codes and one absmax per block (NF4, FP4, INT4).
+
+    State: `weight` uint8 [ceil(out*in/2)], `weight_absmax` (and `weight_absmax_scale`, `weight_absmax_offset` with double
+    quantization), `weight_format` uint8 [4], `bias` [out] if any.
+    """
+
+    scheme_type = Blockwise
+    scheme: Blockwise
+    weight: Tensor
+
+    @classmethod
+    def from_linear(cls, linear: nn.Module, scheme: Blockwise) -> Self:
+        """Quantize `linear` (`nn.Linear` or transformers' `Conv1D`; not changed, the bias parameter is shared).
+
+        Raises:
+            QuantError: another kind of layer or scheme, NaN or Inf in the weight.
+        """
+        return cls._from_linear(linear, scheme)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
+        x = self._check_input(x)
+        absmax = effective_scales(self.scheme, self.stored)
+        scheme = self.scheme
+        y: Tensor = blockwise_linear(x, self.weight, absmax, scheme.codebook, scheme.block_size, self.out_features, self.bias)
+        return y
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        tag = state_dict.get(f"{prefix}weight_format")
+        if tag is not None and tuple(tag.tolist()) != self.scheme.format_tag:
+            error_msgs: list[str] = args[-1]
+            error_msgs.append(
+                f"{prefix.rstrip('.')}: tensors of format {tuple(tag.tolist())} do not fit {self.scheme}, whose format is "
+                f"{self.scheme.format_tag}: quantize the model with the scheme that the checkpoint was made with"
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def quantized_linear(linear: nn.Module, scheme: Scheme) -> QuantizedLinear:
+    """The quantized layer for `linear` under `scheme`."""
+    if isinstance(scheme, Blockwise):
+        return BlockwiseLinear.from_linear(linear, scheme)
+    assert isinstance(scheme, W8A16)
+    return W8A16Linear.from_linear(linear, scheme)

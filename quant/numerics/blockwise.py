@@ -1,0 +1,98 @@
+"""Absmax per block and a 16-level codebook: NF4, FP4 and INT4, which differ by their levels and nothing else.
+
+The flattened weight is cut into blocks of `block_size`; each block is divided by its absmax and every quotient becomes the
+code of the nearest level; a quotient on the midpoint of two levels takes the lower one. All in float32.
+
+Codes, packed bytes and absmax equal bitsandbytes' bit for bit (0.50, CPU), and so do the details that only show at the edges:
+
+* full blocks are multiplied by the reciprocal of the absmax, a short last block is divided by it;
+* an absmax below 1e-38 is replaced by 1e-38 where it divides (and, in a short last block, where it is stored);
+* FP4 has two zeros: codes 0 (zero and below) and 8 (above);
+* an odd number of codes is completed with the code of zero.
+
+|w - w'| <= absmax * (half the gap between the levels around w + 2^-22) wherever absmax >= 1e-38; below that a block is wrong by
+at most its absmax. Refused: NaN, Inf.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from quant.codebooks import LEVELS
+from quant.numerics.checks import check_dtype, check_finite
+from quant.numerics.packing import pack_nibbles, unpack_nibbles
+
+SMALLEST_DIVISOR = 1e-38
+CHUNK_ELEMENTS = 1 << 22
+"""Elements converted at a time (a multiple of every block size), which bounds the float32 temporaries."""
+
+
+@functools.cache
+def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Midpoints between ascending levels (float32 [15]) and the code of each level (uint8 [16])."""
+    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32)
+    order = torch.argsort(levels, stable=True)
+    ascending = levels[order]
+    return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
+
+
+@functools.cache
+def codebook_levels(codebook: str, device: torch.device) -> Tensor:
+    """The 16 levels as float32 [16] on `device`, indexed by code."""
+    return torch.tensor(LEVELS[codebook], dtype=torch.float32, device=device)
+
+
+def _nearest_codes(scaled: Tensor, codebook: str) -> Tensor:
+    """uint8 codes of the levels nearest to `scaled` (float32, any shape); ties take the lower level."""
+    midpoints, order = _boundaries(codebook, scaled.device)
+    return order[torch.bucketize(scaled.clamp_(-1, 1), midpoints, out_int32=True).long()]
+
+
+def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Tensor, Tensor]:
+    """Quantize the flattened `weight` block by block.
+
+    Args:
+        weight: n elements of any shape and strides, float64/32/16 or bfloat16; not changed.
+        codebook: "nf4", "fp4" or "int4".
+        block_size: elements per block.
+
+    Returns:
+        packed: uint8 [ceil(n/2)], first element in the high nibble; absmax: float32 [ceil(n/block_size)].
+
+    Raises:
+        QuantError: wrong dtype, NaN or Inf.
+    """
+    check_dtype(weight)
+    flat = weight.reshape(-1)
+    count = flat.numel()
+    full = count - count % block_size
+    codes = torch.empty(count, dtype=torch.uint8, device=weight.device)
+    absmax = torch.empty(-(-count // block_size), dtype=torch.float32, device=weight.device)
+    for start in range(0, full, CHUNK_ELEMENTS):
+        stop = min(start + CHUNK_ELEMENTS, full)
+        blocks = flat[start:stop].float().view(-1, block_size)
+        largest = blocks.abs().amax(dim=1)
+        check_finite(largest, weight)
+        reciprocal = 1.0 / largest.clamp(min=SMALLEST_DIVISOR)
+        codes[start:stop] = _nearest_codes(blocks * reciprocal[:, None], codebook).view(-1)
+        absmax[start // block_size : stop // block_size] = largest
+    if full < count:
+        tail = flat[full:].float()
+        check_finite(tail.abs().amax(), weight)
+        largest = tail.abs().amax().clamp(min=SMALLEST_DIVISOR)
+        codes[full:] = _nearest_codes(tail / largest, codebook)
+        absmax[-1] = largest
+    zero_code = int(_nearest_codes(torch.zeros(1, device=weight.device), codebook)) if count % 2 else 0
+    return pack_nibbles(codes, fill=zero_code), absmax
+
+
+def dequantize_blocks(packed: Tensor, absmax: Tensor, codebook: str, block_size: int, count: int) -> Tensor:
+    """float32 [count]: level of each code in `packed` (uint8 [ceil(count/2)]) times its block's absmax (float32)."""
+    levels = codebook_levels(codebook, packed.device)
+    values = levels[unpack_nibbles(packed, count).long()]
+    full = count - count % block_size
+    values[:full].view(-1, block_size).mul_(absmax[: full // block_size, None])
+    if full < count:
+        values[full:].mul_(absmax[-1])
+    return values

@@ -1,0 +1,63 @@
+"""The absmax values of a blockwise format, themselves quantized to 8 bits (QLoRA, section 3, "double quantization").
+
+Their mean is subtracted, the rest is cut into blocks of 256, and each is stored as an index into the signed dynamic map
+(`quant.codebooks.DYNAMIC8_LEVELS`) scaled by its block's absmax:
+
+    offset = mean(absmax)      scale[b] = max |absmax - offset| in block b
+    absmax' = level[code] * scale[b] + offset
+
+Bit for bit bitsandbytes' CPU result (0.50). Two of its habits are part of the format and not ours to mend: a quotient is first
+rounded to a grid of 65536 points on [-1, 1] and then to the nearest level, so near a midpoint the second nearest may be taken
+(by at most 1.6e-5 of the scale) and levels finer than the grid are never used; and a block of zeros gets code 0. The mean is
+torch's float32 mean: its last bit may depend on the CPU, so codes made on two machines may differ there by one level, but
+what is stored reads the same everywhere.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from quant.codebooks import DYNAMIC8_LEVELS
+from quant.schemes import DOUBLE_QUANT_BLOCK
+
+GRID = 65536
+
+
+@functools.cache
+def _dynamic_levels(device: torch.device) -> Tensor:
+    """float32 [256], ascending."""
+    return torch.tensor(DYNAMIC8_LEVELS, dtype=torch.float32, device=device)
+
+
+@functools.cache
+def _code_of_grid_point(device: torch.device) -> Tensor:
+    """uint8 [65536]: the nearest level's code for each point of the grid, the lower one on a tie."""
+    levels = _dynamic_levels(torch.device("cpu"))
+    grid = -1.0 + (2.0 * torch.arange(GRID, dtype=torch.float32)) / (GRID - 1)
+    return torch.bucketize(grid, (levels[:-1] + levels[1:]) * 0.5).to(device=device, dtype=torch.uint8)
+
+
+def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantize `absmax` (float32 [blocks]; not changed).
+
+    Returns:
+        codes: uint8 [blocks]; scales: float32 [ceil(blocks/256)]; offset: float32 [] (0 where there are no blocks).
+    """
+    count = absmax.numel()
+    offset = absmax.mean() if count else absmax.new_zeros(())
+    groups = -(-count // DOUBLE_QUANT_BLOCK)
+    centred = absmax.new_zeros(groups * DOUBLE_QUANT_BLOCK)
+    torch.sub(absmax, offset, out=centred[:count])
+    centred = centred.view(groups, DOUBLE_QUANT_BLOCK)
+    scales = centred.abs().amax(dim=1) if count else absmax.new_zeros(0)
+    quotient = (centred * (1.0 / scales)[:, None]).nan_to_num_(0.0).clamp_(-1, 1)
+    codes = _code_of_grid_point(absmax.device)[((quotient + 1) * 0.5 * (GRID - 1) + 0.5).long()]
+    codes[scales == 0] = 0
+    return codes.view(-1)[:count].clone(), scales, offset
+
+
+def dequantize_absmax(codes: Tensor, scales: Tensor, offset: Tensor) -> Tensor:
+    """float32 [blocks]: the level of each code times the scale of its 256-block, plus the offset."""
+    per_code = scales.repeat_interleave(DOUBLE_QUANT_BLOCK)[: codes.numel()]
+    return _dynamic_levels(codes.device)[codes.long()] * per_code + offset

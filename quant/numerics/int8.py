@@ -1,0 +1,63 @@
+"""Symmetric absmax int8 with one scale per output row (the weight half of W8A16).
+
+    scale[i]    = max_j |w[i, j]| / 127                      float32
+    code[i, j]  = clamp(round(w[i, j] / scale[i]), -127, 127) half to even
+    w'[i, j]    = code[i, j] * scale[i]
+
+Everything is computed in float32 whatever the input dtype, so a bfloat16 weight gets the codes of its float32 copy (a
+scale computed in bfloat16 costs about 0.6 dB). The division is a true division: multiplying by a reciprocal would overflow for
+tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient carries one rounding of its own and one of the scale's.
+
+A row whose scale would not be a normal float32 (absmax < 127 * 2^-126, about 1.5e-36) is stored as zeros with scale 0, so the
+result does not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.
+Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
+"""
+
+import torch
+from torch import Tensor
+
+from quant.errors import QuantError
+from quant.numerics.checks import check_dtype, check_finite
+
+QMAX = 127
+CHUNK_ELEMENTS = 1 << 22
+"""Rows are converted in chunks of about this many elements, so the float32 temporaries stay near 16 MB each."""
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize each row of `weight`.
+
+    Args:
+        weight: [out, in], float64/32/16 or bfloat16, any strides; not changed.
+
+    Returns:
+        codes: int8 [out, in], contiguous; scales: float32 [out], 0 for rows of zeros.
+
+    Raises:
+        QuantError: wrong dtype or number of dimensions, NaN or Inf.
+    """
+    check_dtype(weight)
+    if weight.dim() != 2:
+        raise QuantError(f"W8A16 needs a weight [out, in], got shape {list(weight.shape)}")
+    out_features, in_features = weight.shape
+    codes = torch.empty((out_features, in_features), dtype=torch.int8, device=weight.device)
+    scales = torch.zeros(out_features, dtype=torch.float32, device=weight.device)
+    if weight.numel() == 0:
+        return codes, scales
+    rows = max(1, CHUNK_ELEMENTS // in_features)
+    for start in range(0, out_features, rows):
+        chunk = weight[start : start + rows].float()
+        absmax = chunk.abs().amax(dim=1)
+        check_finite(absmax, weight)
+        scale = absmax / QMAX
+        scale = torch.where(scale >= torch.finfo(torch.float32).tiny, scale, 0.0)
+        # Zero rows are divided by 1 instead of 0; tiny ones too, and their quotients round to code 0.
+        quotient = chunk / torch.where(scale > 0, scale, 1.0)[:, None]
+        codes[start : start + rows] = quotient.round_().clamp_(-QMAX, QMAX).to(torch.int8)
+        scales[start : start + rows] = scale
+    return codes, scales
+
+
+def dequantize_rows(codes: Tensor, scales: Tensor) -> Tensor:
+    """float32 [out, in] = codes (int8 [out, in]) times scales (float32 [out])."""
+    return codes.float() * scales[:, None]

@@ -1,0 +1,148 @@
+"""Which layers to quantize: names and reasons, nothing is changed.
+
+Candidates are the linear layers (`quant.linears`). Patterns are shell globs on the whole dotted name, case-sensitive, as
+`fnmatch`: `*` any run of characters, dots included; `?` one; `[ab]` one of a set. So `*.down_proj` and `model.layers.1.*` match,
+`layers.1` and `down_proj` match nothing. A pattern that matches no linear layer is an error, because a misspelt exclusion
+would otherwise quantize what it was meant to keep.
+
+Left alone by default, whatever the wildcards say:
+
+* the output head: what the model's `get_output_embeddings()` returns, or a layer named like one of `HEAD_NAMES`;
+* layers whose weight is shared with another module (tied embeddings): quantizing one end would untie them.
+
+`exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a tied head is
+then refused, since it cannot be quantized without changing the embedding or the size. A module reachable by several names is
+one layer; a pattern for any of its names is for it.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from quant.errors import QuantError
+from quant.linears import is_linear
+
+HEAD_NAMES = ("lm_head", "embed_out", "score", "classifier", "qa_outputs")
+"""Last components of names that are taken for an output head where the model has no `get_output_embeddings()`."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """chosen: names of the layers to quantize, in model order; left: name -> why not, for the other linear layers."""
+
+    chosen: tuple[str, ...]
+    left: dict[str, str]
+
+
+def select(model: nn.Module, include: Iterable[str] | str | None = None, exclude: Iterable[str] | str | None = None) -> Selection:
+    """Choose the linear layers of `model` to quantize; see the module docstring for the rules.
+
+    Args:
+        include: globs of layers to quantize, default all; names without wildcards may name the output head.
+        exclude: globs of layers to leave, on top of the default ones.
+
+    Raises:
+        QuantError: no linear layers, a pattern that matches none, a tied layer named exactly, nothing left to quantize.
+    """
+    layers = _linear_layers(model)
+    names = [name for aliases in layers.values() for name in aliases]
+    if not names:
+        raise QuantError(f"{type(model).__name__} has no linear layers to quantize (nn.Linear or Conv1D, exact type)")
+    included, excluded = _patterns(include, names), _patterns(exclude, names)
+    heads, tied = output_heads(model), _tied_weights(model)
+
+    chosen: list[str] = []
+    left = _subclasses(model)
+    for aliases in layers.values():
+        name = aliases[0]
+        named = not included.isdisjoint(aliases)
+        reason = None
+        if not _matches(excluded, aliases) and named and name in tied:
+            raise QuantError(f"{name}: its weight is shared with {tied[name]}, quantizing it would untie them: leave it out")
+        if _matches(excluded, aliases):
+            reason = "excluded"
+        elif include is not None and not _matches(included, aliases):
+            reason = "not included"
+        elif name in tied:
+            reason = f"weight shared with {tied[name]}"
+        elif name in heads and not named:
+            reason = "output head"
+        if reason is None:
+            chosen.append(name)
+        else:
+            left[name] = reason
+    if not chosen:
+        raise QuantError(f"nothing to quantize: {', '.join(f'{name} ({why})' for name, why in left.items())}")
+    return Selection(tuple(chosen), left)
+
+
+def output_heads(model: nn.Module) -> set[str]:
+    """Names of the linear layers of `model` that are its output head."""
+    returned = set()
+    for module in model.modules():
+        getter = getattr(module, "get_output_embeddings", None)
+        if callable(getter):
+            returned.add(id(getter()))
+    return {
+        name
+        for name, module in model.named_modules()
+        if is_linear(module) and (id(module) in returned or name.rpartition(".")[2] in HEAD_NAMES)
+    }
+
+
+def _linear_layers(model: nn.Module) -> dict[int, list[str]]:
+    """id of each linear layer -> all names it is reachable by, in model order."""
+    layers: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_linear(module):
+            layers.setdefault(id(module), []).append(name)
+    return layers
+
+
+def _subclasses(model: nn.Module) -> dict[str, str]:
+    """Modules that are linear layers by inheritance only, with the reason they are left."""
+    return {
+        name: f"subclass of nn.Linear ({type(module).__module__}.{type(module).__qualname__})"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not is_linear(module)
+    }
+
+
+def _tied_weights(model: nn.Module) -> dict[str, str]:
+    """name of each linear layer whose weight another module holds too -> name of that module."""
+    holders: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(_memory(parameter), []).append(name)
+    tied = {}
+    for name, module in model.named_modules():
+        if is_linear(module):
+            weight = module.get_parameter("weight")
+            others = [other for other in holders[_memory(weight)] if other != name]
+            if others:
+                tied[name] = others[0]
+    return tied
+
+
+def _memory(parameter: nn.Parameter) -> int:
+    """Equal for parameters that start at the same address; by object where there is no memory (meta device, empty)."""
+    return parameter.data_ptr() or id(parameter)
+
+
+def _patterns(patterns: Iterable[str] | str | None, names: list[str]) -> set[str]:
+    """The patterns as a set, each known to match at least one of `names`."""
+    result = {patterns} if isinstance(patterns, str) else set(patterns or ())
+    for pattern in sorted(result):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            wider = [guess for guess in (f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*") if fnmatch.filter(names, guess)]
+            guesses = wider or difflib.get_close_matches(pattern, names, n=1)
+            hint = f", did you mean {guesses[0]!r}?" if guesses else f" (layers are named like {names[0]!r})"
+            raise QuantError(f"pattern {pattern!r} matches no linear layer{hint}")
+    return result
+
+
+def _matches(patterns: set[str], aliases: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in aliases for pattern in patterns)
