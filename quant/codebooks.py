@@ -59,8 +59,7 @@ def _dynamic_map() -> tuple[float, ...]:
         step = _float32(_float32(1.0 - start) / intervals)
         # One rounding per edge, counted from the nearer end, as torch.linspace does.
         edges = [
-            _float32(start + step * k) if k < (intervals + 1) // 2 else _float32(1.0 - step * (intervals - k))
-            for k in range(intervals + 1)
+            _float32(start + step * k) if k < (intervals + 1) // 2 else _float32(1.0 - step * (intervals - k)) for k in range(intervals + 1)
         ]
         magnitude = _float32(10.0 ** (decade - 6))
         for low, high in itertools.pairwise(edges):

@@ -137,9 +137,7 @@ def conversion_report(model: nn.Module) -> ConversionReport:
 def _refuse_quantized(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
-            raise QuantError(
-                f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first"
-            )
+            raise QuantError(f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first")
         if type(module).__module__.partition(".")[0] == "bitsandbytes":
             raise QuantError(f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead")
     if getattr(model, "is_quantized", False):

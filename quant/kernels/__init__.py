@@ -56,9 +56,7 @@ def blockwise_linear(
 
 
 @blockwise_linear.register_fake
-def _(
-    x: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, out_features: int, bias: Tensor | None
-) -> Tensor:
+def _(x: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, out_features: int, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], out_features)
 
 

@@ -40,9 +40,7 @@ def blockwise_linear(
     return _linear(x, weight.view(out_features, x.shape[-1]), bias)
 
 
-def blockwise_grad_input(
-    grad: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, in_features: int
-) -> Tensor:
+def blockwise_grad_input(grad: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, in_features: int) -> Tensor:
     """grad [..., out] -> gradient for x, [..., in] in grad's dtype."""
     weight = dequantize_blocks(packed, absmax, codebook, block_size, grad.shape[-1] * in_features)
     return _linear(grad, weight.view(grad.shape[-1], in_features).t(), None)

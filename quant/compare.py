@@ -1,0 +1,197 @@
+"""The main job: what does each quantization do to a model? One run, one record per scheme.
+
+For each variant (`quant.variants`) the model is loaded afresh, sized, timed while generating, and run over the same token windows as
+the baseline; then it is dropped, so one model is in memory at a time (two where the baseline's logits do not fit, see
+`quant.evaluate.divergence`). The records are plain data; `quant.report` renders them and computes nothing.
+
+A variant that cannot be made (bitsandbytes missing, a tied head) becomes a record with `error` where the caller did not ask for it by
+name, and an exception where he did.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.errors import QuantError
+from quant.evaluate.divergence import Baseline, Measurement
+from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
+from quant.evaluate.footprint import footprint
+from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
+from quant.evaluate.perplexity import perplexity_of
+from quant.evaluate.statistics import bootstrap_mean, perplexity_ratio
+from quant.evaluate.windows import TokenWindows
+from quant.integrations.transformers import quiet_transformers
+from quant.variants import BASELINE, VARIANTS, check_variants, load_variant
+
+Watch = Callable[[str, int, int], None]
+"""Called as watch(what, done, total) while working."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare.
+
+    Attributes:
+        model: name to show; folder: where its files are; dtype, device: of the unquantized model.
+        windows: the text; batch_size: windows per call; tokenizer: to show the generated text (None: token ids only).
+        prompt_tokens, new_tokens: for the generation; repeats: timed calls.
+        schemes: names from `VARIANTS`, or None for all that can be made here.
+    """
+
+    model: str
+    folder: Path
+    dtype: torch.dtype
+    windows: TokenWindows
+    tokenizer: Any = None
+    device: str = "cpu"
+    batch_size: int = 8
+    prompt_tokens: int = 64
+    new_tokens: int = 64
+    repeats: int = 3
+    schemes: tuple[str, ...] | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One scheme's record. Sizes in bytes, times in seconds, KL in nats; None where it does not apply (see `error`).
+
+    perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is perplexity_ratio, whose
+    95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above what the process held before the model was
+    loaded; gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
+    """
+
+    scheme: str
+    error: str | None = None
+    quantized_layers: int | None = None
+    linear_layers: int | None = None
+    footprint_bytes: int | None = None
+    parameter_bytes: int | None = None
+    buffer_bytes: int | None = None
+    bytes_by_dtype: dict[str, int] = field(default_factory=dict)
+    perplexity: float | None = None
+    perplexity_difference: float | None = None
+    perplexity_relative_change: float | None = None
+    perplexity_ratio: float | None = None
+    perplexity_ratio_ci: tuple[float, float] | None = None
+    kl_mean: float | None = None
+    kl_mean_ci: tuple[float, float] | None = None
+    top1_agreement: float | None = None
+    load_seconds: float | None = None
+    generate_seconds: float | None = None
+    prefill_tokens_per_second: float | None = None
+    tokens_per_second: float | None = None
+    cpu_memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    generated: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All records of one run, the baseline first, with what they were measured on."""
+
+    model: str
+    environment: Fingerprint
+    prompt_tokens: int
+    new_tokens: int
+    results: tuple[Result, ...]
+
+
+def compare(request: Request, watch: Watch = lambda what, done, total: None) -> Comparison:
+    """Measure the baseline and every requested variant.
+
+    Raises:
+        QuantError: unknown scheme, or one asked for by name that cannot be made; whatever loading and evaluating raise.
+    """
+    if request.schemes is not None:
+        check_variants(list(request.schemes))
+    names = [BASELINE, *(name for name in request.schemes or VARIANTS if name != BASELINE)]
+    results: list[Result] = []
+    baseline: Baseline | None = None
+    for index, name in enumerate(dict.fromkeys(names)):
+        watch(name, index, len(names))
+        try:
+            with quiet_transformers():
+                result, baseline = _measure(name, request, baseline, _inside(watch, name, request.windows.scored))
+        except QuantError as error:
+            if request.schemes is not None or name == BASELINE:
+                raise
+            result = Result(name, error=str(error))
+        results.append(result)
+    watch("done", len(names), len(names))
+    environment = take_fingerprint(request.windows, request.dtype, request.batch_size, request.device)
+    return Comparison(request.model, environment, request.prompt_tokens, request.new_tokens, tuple(results))
+
+
+def _inside(watch: Watch, name: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        watch(f"{name}: perplexity", done, total)
+
+    return advance
+
+
+def _measure(name: str, request: Request, baseline: Baseline | None, advance: Callable[[int], None]) -> tuple[Result, Baseline]:
+    """The record of one variant, and the baseline to compare the next ones with."""
+    before = resident_bytes()
+    began = time.perf_counter()
+    loaded = load_variant(name, request.folder, request.dtype, request.device, request.trust_remote_code)
+    load_seconds = time.perf_counter() - began
+    # Before anything runs: bitsandbytes repacks its weights in the first forward.
+    size = footprint(loaded.model)
+    prompt = request.windows.ids[: request.prompt_tokens]
+    with peak_memory(above=before) as memory:
+        generation = measure_generation(loaded.model, prompt, request.new_tokens, request.repeats)
+    if baseline is None:
+        baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance)
+        accuracy = _accuracy(baseline.losses, None, baseline)
+    else:
+        measured = baseline.compare(loaded.model, advance)
+        accuracy = _accuracy(measured.losses, measured, baseline)
+    result = Result(
+        scheme=name,
+        quantized_layers=loaded.quantized_layers,
+        linear_layers=loaded.linear_layers,
+        footprint_bytes=size.total_bytes,
+        parameter_bytes=size.parameter_bytes,
+        buffer_bytes=size.buffer_bytes,
+        bytes_by_dtype=size.by_dtype,
+        load_seconds=load_seconds,
+        generate_seconds=generation.seconds,
+        prefill_tokens_per_second=generation.prefill_tokens_per_second,
+        tokens_per_second=generation.decode_tokens_per_second,
+        cpu_memory_bytes=memory.cpu_bytes,
+        gpu_memory_bytes=memory.gpu_bytes,
+        generated=None if request.tokenizer is None else request.tokenizer.decode(generation.tokens),
+        **accuracy,
+    )
+    return result, baseline
+
+
+def _accuracy(losses: Tensor, measured: Measurement | None, baseline: Baseline) -> dict[str, Any]:
+    """The accuracy fields of a record; `measured` is None for the baseline itself."""
+    perplexity = perplexity_of(losses)
+    if measured is None or measured.kl is None or measured.top1 is None:
+        return {"perplexity": perplexity}
+    window_of_token = baseline.windows.window_of_token
+    ratio = perplexity_ratio(baseline.losses, losses, window_of_token)
+    kl = bootstrap_mean(measured.kl, window_of_token)
+    difference = perplexity - perplexity_of(baseline.losses)
+    return {
+        "perplexity": perplexity,
+        "perplexity_difference": difference,
+        "perplexity_relative_change": ratio.value - 1.0,
+        "perplexity_ratio": ratio.value,
+        "perplexity_ratio_ci": ratio.interval,
+        "kl_mean": kl.value,
+        "kl_mean_ci": kl.interval,
+        "top1_agreement": float(measured.top1.double().mean()),
+    }

@@ -1,0 +1,113 @@
+"""How far a model's predictions are from a baseline's on the same tokens: KL divergence and top-1 agreement.
+
+KL(baseline || model) = sum_v p(v) (log p(v) - log q(v)) in nats, in float64 from both models' logits as they came. Storing the
+baseline's log-probabilities in 16 bit, as some tools do, gives the divergence a floor and a bias; here KL(p, p) is exactly 0.
+Top-1 agreement compares the positions of the largest logits; ties go to the lowest token id on both sides.
+
+The baseline's logits are needed for every scheme. They are kept in memory where they fit `limit_bytes` (float32: 4 bytes x scored
+tokens x vocabulary), else recomputed by running the baseline beside each scheme, which takes its time again and keeps it loaded.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.evaluate.perplexity import token_losses
+from quant.evaluate.windows import TokenWindows, evaluating, window_logits
+
+
+def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
+    """KL(softmax(baseline) || softmax(logits)) per row in nats.
+
+    Args:
+        baseline, logits: float [n, vocabulary]; finite.
+
+    Returns:
+        float64 [n]; exactly 0 for equal rows, otherwise non-negative up to float64 rounding (clamped at 0).
+    """
+    log_p = baseline.double().log_softmax(dim=-1)
+    log_q = logits.double().log_softmax(dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_(min=0.0)
+
+
+def top1_agreement(baseline: Tensor, logits: Tensor) -> Tensor:
+    """bool [n]: whether both rows (float [n, vocabulary]) have their largest value at the same index, ties to the lowest."""
+    return _first_argmax(baseline) == _first_argmax(logits)
+
+
+def _first_argmax(logits: Tensor) -> Tensor:
+    # argmax leaves the choice among equal values open, max of a 0/1 mask does not.
+    return (logits == logits.amax(dim=-1, keepdim=True)).to(torch.uint8).argmax(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """Per-token results of one model, on the CPU, in stream order.
+
+    losses: float64 [N - 1]; kl: float64 [N - 1], top1: bool [N - 1] against the baseline, None for the baseline itself.
+    """
+
+    losses: Tensor
+    kl: Tensor | None = None
+    top1: Tensor | None = None
+
+
+class Baseline:
+    """The model that others are compared with: its losses, and its logits, kept or recomputed.
+
+    Args:
+        model: the unquantized model; only used again (and kept alive) where its logits do not fit.
+        windows: what to measure on; batch_size: windows per call.
+        limit_bytes: memory for the logits.
+        advance: called with the number of tokens scored.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        windows: TokenWindows,
+        batch_size: int = 8,
+        limit_bytes: int = 4 << 30,
+        advance: Callable[[int], object] = lambda tokens: None,
+    ) -> None:
+        self.windows, self.batch_size = windows, batch_size
+        losses, kept, size = [], [], 0
+        with evaluating(model):
+            for logits, targets in window_logits(model, windows, batch_size, advance):
+                losses.append(token_losses(logits, targets).cpu())
+                size += logits.numel() * logits.element_size()
+                if size <= limit_bytes:
+                    kept.append(logits.cpu().clone())
+        self.losses = torch.cat(losses)
+        self._kept: list[Tensor] | None = kept if size <= limit_bytes else None
+        self._model = None if self._kept is not None else model
+
+    @property
+    def keeps_model(self) -> bool:
+        """Whether the logits did not fit, so that the model runs again for each comparison."""
+        return self._model is not None
+
+    def _logits(self) -> Iterator[Tensor]:
+        if self._kept is not None:
+            yield from self._kept
+        else:
+            for logits, _ in window_logits(self._model, self.windows, self.batch_size):
+                yield logits
+
+    def compare(self, model: Any, advance: Callable[[int], object] = lambda tokens: None) -> Measurement:
+        """Run `model` over the same windows.
+
+        Raises:
+            QuantError: NaN or infinite logits, or a window that does not fit.
+        """
+        losses, kls, agreements = [], [], []
+        with evaluating(model):
+            pairs = zip(window_logits(model, self.windows, self.batch_size, advance), self._logits(), strict=True)
+            for (logits, targets), baseline in pairs:
+                losses.append(token_losses(logits, targets).cpu())
+                kls.append(kl_divergence(baseline.to(logits.device), logits).cpu())
+                agreements.append(top1_agreement(baseline.to(logits.device), logits).cpu())
+        return Measurement(torch.cat(losses), torch.cat(kls), torch.cat(agreements))

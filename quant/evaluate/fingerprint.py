@@ -1,0 +1,92 @@
+"""What a measurement was made on and with, so that results of different things are never compared.
+
+A perplexity means something only beside another one of the same tokens, windows and BOS rule; a time only beside one from the same
+machine and software. `require_comparable` refuses the rest by name instead of printing a difference that means nothing.
+"""
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from quant.errors import QuantError
+from quant.evaluate.windows import TokenWindows
+
+PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "accelerate", "quant")
+ACCURACY_FIELDS = ("tokens_sha256", "scored_tokens", "window", "stride", "bos_id", "dtype")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Everything a result depends on besides the model.
+
+    tokens_sha256, scored_tokens, window, stride, bos_id: the text as evaluated; dtype: of the unquantized model; batch_size: windows
+    per call; device, cpu, threads, versions: where and with what it ran.
+    """
+
+    tokens_sha256: str
+    scored_tokens: int
+    window: int
+    stride: int
+    bos_id: int | None
+    dtype: str
+    batch_size: int
+    device: str
+    cpu: str
+    threads: int
+    versions: dict[str, str]
+
+
+def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int, device: str) -> Fingerprint:
+    """The fingerprint of measuring on `windows` here and now."""
+    return Fingerprint(
+        tokens_sha256=windows.sha256,
+        scored_tokens=windows.scored,
+        window=windows.window,
+        stride=windows.stride or windows._content,
+        bos_id=windows.bos_id,
+        dtype=str(dtype).removeprefix("torch."),
+        batch_size=batch_size,
+        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        cpu=_cpu_name(),
+        threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), **_versions()},
+    )
+
+
+def require_comparable(a: Fingerprint, b: Fingerprint, fields: tuple[str, ...] | None = None) -> None:
+    """Check that two results may be compared.
+
+    Args:
+        fields: names that must agree: `ACCURACY_FIELDS` for perplexity and divergence, default all (speed and memory).
+
+    Raises:
+        QuantError: naming each field that differs, with both values.
+    """
+    left, right = asdict(a), asdict(b)
+    differing = [name for name in fields or tuple(left) if left[name] != right[name]]
+    if differing:
+        details = "; ".join(f"{name}: {left[name]} and {right[name]}" for name in differing)
+        raise QuantError(f"these results cannot be compared, they differ in {details}: measure both in one run")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,92 @@
+"""Confidence intervals for paired measurements: a block bootstrap over windows.
+
+The same tokens go through both models, so the difference of their losses is taken token by token and most of the text's own variation
+cancels. Neighbouring tokens share their context and neighbouring windows their subject, so resampling tokens would give intervals that
+are far too narrow. Windows are resampled instead, in circular blocks whose length follows from the data's own autocorrelation (Politis
+and White 2004; Politis and Romano 1992), with the `arch` package's implementations.
+
+An interval needs enough windows to resample: below `MIN_WINDOWS` there is None rather than a number that looks sure.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quant.errors import QuantError
+
+MIN_WINDOWS = 20
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """value with its confidence interval [low, high] (None: too few windows)."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def perplexity_ratio(baseline: Tensor, losses: Tensor, window_of_token: Tensor) -> Estimate:
+    """perplexity(losses) / perplexity(baseline) on the same tokens, with its 95 % interval.
+
+    Args:
+        baseline, losses: float64 [n], nats per token; window_of_token: int64 [n], ascending.
+
+    Raises:
+        QuantError: lengths differ.
+    """
+    _check_paired(baseline, losses)
+    mean = bootstrap_mean(losses - baseline, window_of_token)
+    interval = None if mean.interval is None else (_exp(mean.interval[0]), _exp(mean.interval[1]))
+    return Estimate(_exp(mean.value), interval)
+
+
+def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
+    """Mean over tokens of `values` (float64 [n]) with its 95 % interval from resampled windows.
+
+    Percentile interval of `RESAMPLES` resamples, seeded: the same values give the same interval.
+    """
+    _check_paired(values, window_of_token)
+    sums = _window_sums(values, window_of_token)
+    counts = _window_sums(torch.ones_like(values), window_of_token)
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) < MIN_WINDOWS:
+        return Estimate(mean, None)
+    # arch takes a second to import, and only measurements need it.
+    from arch.bootstrap import CircularBlockBootstrap, optimal_block_length  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        # Constant differences (a model compared with itself) have no autocorrelation to estimate.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        block = float(optimal_block_length(sums / counts)["circular"].iloc[0])
+    length = 1 if math.isnan(block) else min(max(1, math.ceil(block)), len(sums) // 2)
+    resampler = CircularBlockBootstrap(length, sums, counts, seed=SEED)
+
+    def mean_of(resampled_sums: Any, resampled_counts: Any) -> Any:
+        return np.array([resampled_sums.sum() / resampled_counts.sum()])
+
+    low, high = resampler.conf_int(mean_of, reps=RESAMPLES, method="percentile", size=CONFIDENCE).ravel()
+    return Estimate(mean, (float(low), float(high)))
+
+
+def _window_sums(values: Tensor, window_of_token: Tensor) -> Any:
+    return torch.zeros(int(window_of_token.max()) + 1, dtype=torch.float64).index_add_(0, window_of_token, values).numpy()
+
+
+def _check_paired(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise QuantError(f"paired measurements must cover the same tokens, got {list(a.shape)} and {list(b.shape)}")
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

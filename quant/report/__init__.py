@@ -1,0 +1,1 @@
+"""Records -> something to read: terminal, Markdown, JSON. Computes nothing: what is not in a record is not in a report."""

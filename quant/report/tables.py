@@ -1,0 +1,156 @@
+"""The tables of a report as rows of strings, shared by the terminal and Markdown so that both say the same.
+
+Units as the field has them: MB is 10^6 bytes, MiB 2^20, GB 10^9; perplexity changes in percent; KL in nats.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from quant.compare import Comparison, Result
+from quant.inspection import Inspection, Sizing
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """title, header and rows; the first column is text, the others are numbers (right-aligned)."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _cell(value: float | None, show: Callable[[float], str]) -> str:
+    return NOTHING if value is None else show(value)
+
+
+def _interval(interval: tuple[float, float] | None, digits: int) -> str:
+    return NOTHING if interval is None else f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def _measured(comparison: Comparison) -> list[Result]:
+    return [result for result in comparison.results if result.error is None]
+
+
+def accuracy_table(comparison: Comparison) -> Table:
+    """Perplexity with its paired ratio, KL divergence and top-1 agreement."""
+    rows = [
+        (
+            result.scheme,
+            _cell(result.perplexity, lambda v: f"{v:.4f}"),
+            _cell(result.perplexity_difference, lambda v: f"{v:+.4f}"),
+            _cell(result.perplexity_relative_change, lambda v: f"{100 * v:+.4f}"),
+            _cell(result.perplexity_ratio, lambda v: f"{v:.5f}"),
+            _interval(result.perplexity_ratio_ci, 5),
+            _cell(result.kl_mean, lambda v: f"{v:.2e}"),
+            _cell(result.top1_agreement, lambda v: f"{100 * v:.2f}"),
+        )
+        for result in _measured(comparison)
+    ]
+    header = ("scheme", "perplexity", "difference", "change %", "ratio", "95 % interval", "KL nats", "top-1 %")
+    return Table("Accuracy against the baseline on the same tokens", header, tuple(rows))
+
+
+def size_table(comparison: Comparison) -> Table:
+    """Footprint and memory by dtype."""
+    results = _measured(comparison)
+    dtypes = list(dict.fromkeys(dtype for result in results for dtype in result.bytes_by_dtype))
+    base = results[0].footprint_bytes
+    rows = [
+        (
+            result.scheme,
+            f"{result.quantized_layers} of {result.linear_layers}",
+            _cell(result.footprint_bytes, lambda v: f"{v:,.0f}"),
+            _cell(result.footprint_bytes, lambda v: f"{base / v:.2f}" if base else NOTHING),
+            *(f"{result.bytes_by_dtype.get(dtype, 0) / 2**20:.2f}" for dtype in dtypes),
+        )
+        for result in results
+    ]
+    header = ("scheme", "layers", "footprint bytes", "smaller x", *(f"{dtype} MiB" for dtype in dtypes))
+    return Table("Size", header, tuple(rows))
+
+
+def speed_table(comparison: Comparison) -> Table:
+    """Generation: time, tokens per second, memory."""
+    results = _measured(comparison)
+    base = results[0].tokens_per_second
+    rows = [
+        (
+            result.scheme,
+            _cell(result.generate_seconds, lambda v: f"{v:.3f}"),
+            _cell(result.prefill_tokens_per_second, lambda v: f"{v:.0f}"),
+            _cell(result.tokens_per_second, lambda v: f"{v:.1f}"),
+            _cell(result.tokens_per_second, lambda v: f"{v / base:.2f}" if base else NOTHING),
+            _cell(result.load_seconds, lambda v: f"{v:.2f}"),
+            _cell(result.cpu_memory_bytes, lambda v: f"{v / 1e9:.3f}"),
+            _cell(result.gpu_memory_bytes, lambda v: f"{v / 1e9:.3f}"),
+        )
+        for result in results
+    ]
+    title = f"Generating {comparison.new_tokens} tokens after a prompt of {comparison.prompt_tokens}"
+    header = ("scheme", "seconds", "prefill tok/s", "decode tok/s", "speed x", "load s", "CPU GB", "GPU GB")
+    return Table(title, header, tuple(rows))
+
+
+def comparison_tables(comparison: Comparison) -> Sequence[Table]:
+    """All tables of a comparison, in reading order."""
+    return accuracy_table(comparison), size_table(comparison), speed_table(comparison)
+
+
+def comparison_notes(comparison: Comparison) -> Sequence[str]:
+    """What the tables were measured on, and the schemes that are missing from them."""
+    env = comparison.environment
+    bos = "no BOS" if env.bos_id is None else f"BOS {env.bos_id} before each window"
+    versions = ", ".join(f"{name} {version}" for name, version in env.versions.items())
+    return (
+        f"{comparison.model}, {env.dtype}; {env.scored_tokens:,} tokens scored, window {env.window}, stride {env.stride}, {bos}",
+        f"{env.cpu}, {env.threads} threads, device {env.device}; {versions}",
+        *(f"{result.scheme} not measured: {result.error}" for result in comparison.results if result.error is not None),
+    )
+
+
+def sizing_tables(sizing: Sizing) -> Sequence[Table]:
+    """The tables of `quant inspect`."""
+    before, after = sizing.before, sizing.after
+    columns = [before] if after is None else [before, after]
+    names = ("before",) if after is None else ("before", f"after {sizing.scheme}")
+
+    def row(label: str, value: Callable[[Inspection], str]) -> tuple[str, ...]:
+        return (label, *(value(column) for column in columns))
+
+    dtypes = list(dict.fromkeys(dtype for column in columns for dtype in column.size.by_dtype))
+    layer_types = list(dict.fromkeys(name for column in columns for name in column.layer_types))
+    tables = [
+        Table(
+            "Footprint in bytes",
+            ("", *names),
+            (
+                row("parameters", lambda c: f"{c.size.parameter_bytes:,}"),
+                row("buffers", lambda c: f"{c.size.buffer_bytes:,}"),
+                row("total", lambda c: f"{c.size.total_bytes:,}"),
+            ),
+        ),
+        Table("Memory by dtype in MiB", ("", *names), tuple(row(d, _mebibytes(d)) for d in dtypes)),
+        Table("Modules by type", ("", *names), tuple(row(t, _count(t)) for t in layer_types)),
+    ]
+    if after is not None:
+        tables.append(Table(f"Tensors of {after.example_name}", ("name", "dtype and shape"), tuple(after.example.items())))
+    return tables
+
+
+def _mebibytes(dtype: str) -> Callable[[Inspection], str]:
+    return lambda column: f"{column.size.by_dtype.get(dtype, 0) / 2**20:,.2f}"
+
+
+def _count(layer_type: str) -> Callable[[Inspection], str]:
+    return lambda column: str(column.layer_types.get(layer_type, 0))
+
+
+def sizing_notes(sizing: Sizing) -> Sequence[str]:
+    """What was sized, how many layers were converted, and what was left."""
+    notes = [f"{sizing.model} in {sizing.dtype}: {sizing.before.linear_layers} linear layers"]
+    if sizing.after is not None:
+        notes.append(f"{sizing.after.quantized_layers} of {sizing.after.linear_layers} linear layers quantized")
+        notes += [f"left {name}: {reason}" for name, reason in sizing.left.items()]
+    return notes

@@ -1,0 +1,83 @@
+"""The rows of a comparison: each name on the command line, and how a model of that kind is made.
+
+`baseline` is the model as it is; `w8a16`, `nf4`, `nf4-dq`, `fp4`, `int4` quantize all linear layers but the output head; `w8a16-full`
+the head too; `bnb-*` are bitsandbytes' formats, quantized while transformers loads the model.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quant.convert import conversion_report, quantize
+from quant.errors import QuantError
+from quant.integrations import bitsandbytes
+from quant.integrations.transformers import load_model
+from quant.linears import is_linear
+from quant.modules import QuantizedLinear
+from quant.schemes import SCHEMES, Scheme
+from quant.selection import output_heads
+
+BASELINE = "baseline"
+VARIANTS = (BASELINE, "w8a16", "w8a16-full", "nf4", "nf4-dq", "fp4", "int4", *bitsandbytes.NAMES)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model of one variant; quantized_layers of linear_layers are quantized."""
+
+    model: Any
+    quantized_layers: int
+    linear_layers: int
+
+
+def check_variants(names: list[str]) -> None:
+    """Raises:
+    QuantError: a name that is not one of `VARIANTS`, or none at all.
+    """
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown or not names:
+        raise QuantError(f"unknown scheme {', '.join(map(repr, unknown)) or '(none)'}: use one of {', '.join(VARIANTS)}")
+
+
+def scheme_of(name: str) -> Scheme | None:
+    """The scheme of a variant of ours, None for the baseline and bitsandbytes' formats."""
+    return SCHEMES.get(name.removesuffix("-full"))
+
+
+def quantize_as(name: str, model: Any) -> dict[str, str]:
+    """Quantize `model` in place as one of our variants; returns the linear layers that were left: name -> reason.
+
+    Raises:
+        QuantError: see `quant.quantize`; `w8a16-full` also where the model has no head of its own to quantize.
+    """
+    scheme = scheme_of(name)
+    assert scheme is not None
+    include = None
+    if name.endswith("-full"):
+        heads = sorted(output_heads(model))
+        if not heads:
+            raise QuantError(f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}")
+        include = ["*", *heads]
+    return conversion_report(quantize(model, scheme, include=include)).left
+
+
+def load_variant(name: str, folder: Path, dtype: torch.dtype, device: str, trust_remote_code: bool) -> LoadedModel:
+    """Load the model in `folder` as variant `name` (one of `VARIANTS`).
+
+    Raises:
+        QuantError: it cannot be loaded or quantized that way; the message says why.
+    """
+    config = bitsandbytes.quantization_config(name, dtype) if name in bitsandbytes.NAMES else None
+    model = load_model(folder, dtype, device, trust_remote_code, config)
+    if scheme_of(name) is not None:
+        quantize_as(name, model)
+    return LoadedModel(model, *count_layers(model))
+
+
+def count_layers(model: torch.nn.Module) -> tuple[int, int]:
+    """(quantized linear layers, all linear layers), bitsandbytes' included."""
+    modules = list(model.modules())
+    quantized = sum(isinstance(m, QuantizedLinear) or bitsandbytes.is_quantized_linear(m) for m in modules)
+    return quantized, quantized + sum(is_linear(m) for m in modules)
