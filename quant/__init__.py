@@ -6,7 +6,7 @@ Everything public is here; see the README for the command line.
 from quant.convert import ConversionReport, conversion_report, dequantize, quantize
 from quant.errors import QuantError
 from quant.modules import BlockwiseLinear, W8A16Linear
-from quant.schemes import FP4, INT4, NF4, W8A16
+from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from quant.tensor import QuantizedTensor, quantize_tensor
 
 __version__ = "0.1.0"
@@ -20,6 +20,7 @@ __all__ = [
     "ConversionReport",
     "QuantError",
     "QuantizedTensor",
+    "Scheme",
     "W8A16Linear",
     "conversion_report",
     "dequantize",

