@@ -1,0 +1,51 @@
+"""Quantized layers on a CUDA device against the same layers on the CPU."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import quant
+
+pytestmark = pytest.mark.gpu
+
+SCHEMES = [quant.W8A16(), quant.NF4(), quant.NF4(double_quant=True), quant.FP4(), quant.INT4()]
+
+
+@pytest.fixture
+def device() -> torch.device:
+    """The GPU; without one the test fails, so that a GPU runner that lost its GPU is not green."""
+    if not torch.cuda.is_available():
+        pytest.fail("tests marked gpu need a CUDA GPU and this machine has none: run pytest -m 'not gpu'")
+    return torch.device("cuda")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_moving_to_the_gpu_and_back_keeps_every_bit(scheme: quant.Scheme, device: torch.device) -> None:
+    model = quant.quantize(nn.Sequential(nn.Linear(192, 96)), scheme)
+    before = copy.deepcopy(model.state_dict())
+    model.to(device)
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cuda"}
+    model.to("cpu")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_quantizing_on_the_gpu_gives_the_codes_of_the_cpu(scheme: quant.Scheme, device: torch.device) -> None:
+    weight = torch.randn(96, 200)
+    on_cpu, on_gpu = quant.quantize_tensor(weight, scheme), quant.quantize_tensor(weight.to(device), scheme)
+    assert torch.equal(on_cpu.codes, on_gpu.codes.cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_outputs_agree_with_the_cpu(scheme: quant.Scheme, dtype: torch.dtype, device: torch.device) -> None:
+    layer = quant.quantize(nn.Sequential(nn.Linear(256, 64)), scheme).to(dtype)
+    x = torch.randn(5, 256).to(dtype)
+    expected = layer(x).float()
+    got = copy.deepcopy(layer).to(device)(x.to(device)).cpu().float()
+    # Two float32 sums of K = 256 products differ by at most 2 K 2^-24 sum |x w|, TF32 being off; then one rounding each to dtype.
+    weight = layer[0].dequantize().weight.float().abs()
+    bound = 2 * 256 * 2**-24 * (x.float().abs() @ weight.t()) + 2 * torch.finfo(dtype).eps * expected.abs() + 1e-6
+    assert bool(((got - expected).abs() <= bound).all())
