@@ -56,7 +56,7 @@ def compare_command(
     window: Annotated[int | None, typer.Option(help="Tokens per window. Default: 256 for reference, else up to 2048.")] = None,
     stride: Annotated[int | None, typer.Option(help="Distance of window starts. Default: the window.")] = None,
     bos: Annotated[str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")] = "auto",
-    max_tokens: Annotated[int | None, typer.Option(help="Use only so many tokens. Default: 65536 of the embedded text, all of --text or --dataset.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Use only so many tokens. Default: 65536 of the embedded text, else all.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per call. Default: about 2048 tokens' worth.")] = None,
     new_tokens: Annotated[int, typer.Option(help="Tokens to generate for the timings.")] = 64,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records to this file.")] = None,
@@ -133,9 +133,9 @@ def _progress() -> Iterator[Watch]:
         inner = progress.add_task("loading")
 
         def watch(what: str, done: int, total: int) -> None:
-            if what in VARIANTS or what == "done":
+            if ":" not in what:
                 progress.update(schemes, completed=done, total=total)
-                progress.reset(inner, description=f"{what}: loading and generating", total=None)
+                progress.reset(inner, description=f"{what}: loading and generating" if what in VARIANTS else what, total=None)
             else:
                 progress.update(inner, description=what, completed=done, total=total)
 

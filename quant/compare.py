@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant import reference_model
 from quant.errors import QuantError
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
@@ -63,7 +64,7 @@ class Result:
 
     perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is perplexity_ratio, whose
     95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above what the process held before the model was
-    loaded; gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
+    loaded, true to some tens of MB (the allocator keeps freed pages); gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
     """
 
     scheme: str
@@ -113,6 +114,9 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
     names = [BASELINE, *(name for name in request.schemes or VARIANTS if name != BASELINE)]
     results: list[Result] = []
     baseline: Baseline | None = None
+    watch("warming up", 0, len(names))
+    with quiet_transformers():
+        _warm_up(request.device)
     for index, name in enumerate(dict.fromkeys(names)):
         watch(name, index, len(names))
         try:
@@ -126,6 +130,12 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
     watch("done", len(names), len(names))
     environment = take_fingerprint(request.windows, request.dtype, request.batch_size, request.device)
     return Comparison(request.model, environment, request.prompt_tokens, request.new_tokens, tuple(results))
+
+
+def _warm_up(device: str) -> None:
+    """Load and run the small reference model once, so that what libraries allocate and compile at first use is not charged to the baseline."""
+    loaded = load_variant("w8a16", reference_model.FOLDER, torch.float32, device, trust_remote_code=False)
+    measure_generation(loaded.model, torch.zeros(64, dtype=torch.int64), new_tokens=4, repeats=1)
 
 
 def _inside(watch: Watch, name: str, total: int) -> Callable[[int], None]:

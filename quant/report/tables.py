@@ -83,8 +83,8 @@ def speed_table(comparison: Comparison) -> Table:
             _cell(result.tokens_per_second, lambda v: f"{v:.1f}"),
             _cell(result.tokens_per_second, lambda v: f"{v / base:.2f}" if base else NOTHING),
             _cell(result.load_seconds, lambda v: f"{v:.2f}"),
-            _cell(result.cpu_memory_bytes, lambda v: f"{v / 1e9:.3f}"),
-            _cell(result.gpu_memory_bytes, lambda v: f"{v / 1e9:.3f}"),
+            _cell(result.cpu_memory_bytes, lambda v: f"{v / 1e9:.2f}"),
+            _cell(result.gpu_memory_bytes, lambda v: f"{v / 1e9:.2f}"),
         )
         for result in results
     ]

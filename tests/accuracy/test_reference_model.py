@@ -11,12 +11,11 @@ import json
 import pytest
 import torch
 
-from quant import NF4, quantize, reference_model
+from quant import W8A16, W8A16Linear, quantize, reference_model
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.perplexity import perplexity, perplexity_of
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_model, load_tokenizer, tokenize
-from quant.modules import BlockwiseLinear
 from quant.variants import load_variant
 
 TOKENS = 8193
@@ -63,14 +62,14 @@ def test_each_scheme_costs_what_it_was_measured_to_cost(scheme: str, baseline: B
 
 
 def test_a_planted_fault_leaves_the_band(baseline: Baseline) -> None:
-    """Absmax kept in bfloat16, a fault that libraries have shipped: every scale off by at most 0.4 %."""
-    model = quantize(load_model(reference_model.FOLDER, torch.float32), NF4())
+    """Scales kept in bfloat16, a fault that libraries have shipped: every scale of W8A16 off by at most 0.4 %."""
+    model = quantize(load_model(reference_model.FOLDER, torch.float32), W8A16())
     for layer in model.modules():
-        if isinstance(layer, BlockwiseLinear):
-            absmax = layer.get_buffer("weight_absmax")
-            absmax.copy_(absmax.bfloat16())
+        if isinstance(layer, W8A16Linear):
+            layer.weight_scale.copy_(layer.weight_scale.bfloat16())
     _, kl, _ = figures(baseline, model)
-    assert kl != pytest.approx(MEASURED["nf4"][1], rel=KL_RELATIVE_TOLERANCE, abs=0)
+    # Measured: 18.6 % more divergence, 1860 times the tolerance.
+    assert kl > MEASURED["w8a16"][1] * 1.1
 
 
 def test_four_bits_visibly_cost_perplexity_and_eight_do_not() -> None:
