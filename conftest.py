@@ -1,4 +1,6 @@
-"""What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that leaks to the next test."""
+"""What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
+leaks to the next test.
+"""
 
 import os
 from collections.abc import Iterator
@@ -12,8 +14,12 @@ from hypothesis import HealthCheck, settings
 
 # "ci" replays the same examples every time; "random" draws new ones, for nightly runs: HYPOTHESIS_PROFILE=random.
 slow_machines = [HealthCheck.too_slow, HealthCheck.data_too_large]
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=slow_machines)
-settings.register_profile("random", deadline=None, max_examples=500, print_blob=True, suppress_health_check=slow_machines)
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=slow_machines
+)
+settings.register_profile(
+    "random", deadline=None, max_examples=500, print_blob=True, suppress_health_check=slow_machines
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

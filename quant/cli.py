@@ -1,6 +1,8 @@
-"""The command line, `quant` and `python -m quant`: parses, calls, prints. Bad input is one line on stderr and exit code 2.
+"""The command line, `quant` and `python -m quant`: parses, calls, prints. Bad input is one line on stderr and exit
+code 2.
 
-Files are written at the end and by renaming, so a failed run leaves none; the folder they go to is checked before the work starts.
+Files are written at the end and by renaming, so a failed run leaves none; the folder they go to is checked before the
+work starts.
 """
 
 import os
@@ -24,17 +26,25 @@ from quant.report.json_file import comparison_json, sizing_json
 from quant.report.markdown import to_markdown
 from quant.report.tables import comparison_notes, comparison_tables, sizing_notes, sizing_tables
 from quant.report.terminal import make_console, print_report
+from quant.schemes import NF4
 from quant.sources import build_for_sizing, cut_windows, open_source, read_text
 from quant.variants import VARIANTS, check_variants, scheme_of
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 
 EMBEDDED_TEXT_TOKENS = 65536
 """Of the embedded text's 106,793, so that a comparison of all schemes takes under three minutes on two cores."""
 
 Model = Annotated[str, typer.Argument(help="Local folder, hub id, `reference` (the embedded model) or `phi-3-mini`.")]
-Dtype = Annotated[str, typer.Option(help="Of the unquantized model: auto (what its config says), float32, bfloat16 or float16.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the checkpoint.")]
+Dtype = Annotated[
+    str, typer.Option(help="Of the unquantized model: auto (what its config says), float32, bfloat16 or float16.")
+]
+BlockSize = Annotated[int, typer.Option(help="Weights per absmax in nf4, nf4-dq, fp4 and int4: 32, 64, ..., 4096.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the checkpoint.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -48,15 +58,26 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command("compare")
 def compare_command(
     model: Model = "reference",
-    schemes: Annotated[str | None, typer.Option(help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.")] = None,
-    text: Annotated[Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")] = None,
+    schemes: Annotated[
+        str | None, typer.Option(help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.")
+    ] = None,
+    block_size: BlockSize = 64,
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Hub dataset to measure on, as ID[:CONFIG[:SPLIT]].")] = None,
     dtype: Dtype = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto to spread over devices.")] = "cpu",
-    window: Annotated[int | None, typer.Option(help="Tokens per window. Default: 256 for reference, else up to 2048.")] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Tokens per window. Default: 256 for reference, else up to 2048.")
+    ] = None,
     stride: Annotated[int | None, typer.Option(help="Distance of window starts. Default: the window.")] = None,
-    bos: Annotated[str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")] = "auto",
-    max_tokens: Annotated[int | None, typer.Option(help="Use only so many tokens. Default: 65536 of the embedded text, else all.")] = None,
+    bos: Annotated[
+        str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")
+    ] = "auto",
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Use only so many tokens. Default: 65536 of the embedded text, else all.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per call. Default: about 2048 tokens' worth.")] = None,
     new_tokens: Annotated[int, typer.Option(help="Tokens to generate for the timings.")] = 64,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records to this file.")] = None,
@@ -70,6 +91,7 @@ def compare_command(
     names = None if schemes is None else tuple(name.strip() for name in schemes.split(",") if name.strip())
     if names is not None:
         check_variants(list(names))
+    NF4(block_size=block_size)
     _check_outputs(json_file, report)
     content = read_text(text, dataset)
     source = open_source(model, dtype, trust_remote_code)
@@ -90,6 +112,7 @@ def compare_command(
         prompt_tokens=min(64, len(windows.ids)),
         new_tokens=new_tokens,
         schemes=names,
+        block_size=block_size,
         trust_remote_code=trust_remote_code,
     )
     with _progress() as watch:
@@ -103,8 +126,11 @@ def compare_command(
 def inspect_command(
     model: Model = "reference",
     scheme: Annotated[str | None, typer.Option(help="Show the model after this scheme as well.")] = None,
+    block_size: BlockSize = 64,
     dtype: Dtype = "auto",
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON with integer bytes instead of tables.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print JSON with integer bytes instead of tables.")
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Layer types, memory by dtype and footprint, before and after a scheme. Needs no weights, only the model's config.
@@ -113,10 +139,10 @@ def inspect_command(
     """
     if scheme is not None:
         check_variants([scheme])
-        if scheme_of(scheme) is None:
+        if scheme_of(scheme, block_size) is None:
             raise QuantError(f"inspect cannot size {scheme!r} without loading it: use quant compare --schemes {scheme}")
     built, dtype_name = build_for_sizing(model, dtype, trust_remote_code)
-    sizing = size_model(built, model, dtype_name, scheme)
+    sizing = size_model(built, model, dtype_name, scheme, block_size)
     if json_output:
         typer.echo(sizing_json(sizing), nl=False)
     else:
@@ -135,7 +161,9 @@ def _progress() -> Iterator[Watch]:
         def watch(what: str, done: int, total: int) -> None:
             if ":" not in what:
                 progress.update(schemes, completed=done, total=total)
-                progress.reset(inner, description=f"{what}: loading and generating" if what in VARIANTS else what, total=None)
+                progress.reset(
+                    inner, description=f"{what}: loading and generating" if what in VARIANTS else what, total=None
+                )
             else:
                 progress.update(inner, description=what, completed=done, total=total)
 

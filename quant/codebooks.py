@@ -4,15 +4,16 @@ A codebook is a tuple indexed by the code. Three formats of 4 bits share all of 
 
 * NF4: the 16 quantile-based levels of QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314, appendix E) as
   bitsandbytes stores them (`bitsandbytes.functional.get_4bit_type("nf4")`). Asymmetric: 7 negative levels, zero, 8
-  positive ones. The constants are the definition; the generator that bitsandbytes documents does not repeat them exactly.
-* FP4: sign, two exponent bits, one mantissa bit, in bit-pattern order, divided by 12 so that the largest is 1. Code 8 is a
-  second zero ("-0"). bitsandbytes, `get_4bit_type("fp4")`.
+  positive ones. The constants are the definition; the generator that bitsandbytes documents does not repeat them
+  exactly.
+* FP4: sign, two exponent bits, one mantissa bit, in bit-pattern order, divided by 12 so that the largest is 1. Code 8
+  is a second zero ("-0"). bitsandbytes, `get_4bit_type("fp4")`.
 * INT4: evenly spaced, code c stands for (c - 8)/7. Code 0 (-8/7) is never produced: a block's absmax maps to +-7/7.
 
 `DYNAMIC8` is the signed 8-bit dynamic map that double quantization uses for the absmax of the blocks (Dettmers 2015,
-https://arxiv.org/abs/1511.04561; `bitsandbytes.functional.create_dynamic_map()`): seven decades, each with twice as many
-evenly spaced levels as the one below. It is computed here in float32 steps rounded as bitsandbytes' tensors round them,
-without torch, so that it is the same on every machine.
+https://arxiv.org/abs/1511.04561; `bitsandbytes.functional.create_dynamic_map()`): seven decades, each with twice as
+many evenly spaced levels as the one below. It is computed here in float32 steps rounded as bitsandbytes' tensors
+round them, without torch, so that it is the same on every machine.
 """
 
 import itertools
@@ -59,7 +60,8 @@ def _dynamic_map() -> tuple[float, ...]:
         step = _float32(_float32(1.0 - start) / intervals)
         # One rounding per edge, counted from the nearer end, as torch.linspace does.
         edges = [
-            _float32(start + step * k) if k < (intervals + 1) // 2 else _float32(1.0 - step * (intervals - k)) for k in range(intervals + 1)
+            _float32(start + step * k) if k < (intervals + 1) // 2 else _float32(1.0 - step * (intervals - k))
+            for k in range(intervals + 1)
         ]
         magnitude = _float32(10.0 ** (decade - 6))
         for low, high in itertools.pairwise(edges):

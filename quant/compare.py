@@ -1,11 +1,12 @@
 """The main job: what does each quantization do to a model? One run, one record per scheme.
 
-For each variant (`quant.variants`) the model is loaded afresh, sized, timed while generating, and run over the same token windows as
-the baseline; then it is dropped, so one model is in memory at a time (two where the baseline's logits do not fit, see
-`quant.evaluate.divergence`). The records are plain data; `quant.report` renders them and computes nothing.
+For each variant (`quant.variants`) the model is loaded afresh, sized, timed while generating, and run over the same
+token windows as the baseline; then it is dropped, so one model is in memory at a time (two where the baseline's
+logits do not fit, see `quant.evaluate.divergence`). The records are plain data; `quant.report` renders them and
+computes nothing.
 
-A variant that cannot be made (bitsandbytes missing, a tied head) becomes a record with `error` where the caller did not ask for it by
-name, and an exception where he did.
+A variant that cannot be made (bitsandbytes missing, a tied head) becomes a record with `error` where the caller did
+not ask for it by name, and an exception where he did.
 """
 
 import time
@@ -15,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from quant import reference_model
 from quant.errors import QuantError
-from quant.evaluate.divergence import Baseline, Measurement
-from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
+from quant.evaluate.divergence import Baseline
+from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import footprint
 from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
+from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
-from quant.evaluate.statistics import bootstrap_mean, perplexity_ratio
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import quiet_transformers
-from quant.variants import BASELINE, VARIANTS, check_variants, load_variant
+from quant.variants import BASELINE, VARIANTS, check_variants, load_variant, scheme_of
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(what, done, total) while working."""
@@ -41,7 +41,7 @@ class Request:
         model: name to show; folder: where its files are; dtype, device: of the unquantized model.
         windows: the text; batch_size: windows per call; tokenizer: to show the generated text (None: token ids only).
         prompt_tokens, new_tokens: for the generation; repeats: timed calls.
-        schemes: names from `VARIANTS`, or None for all that can be made here.
+        schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes.
     """
 
     model: str
@@ -55,6 +55,7 @@ class Request:
     new_tokens: int = 64
     repeats: int = 3
     schemes: tuple[str, ...] | None = None
+    block_size: int = 64
     trust_remote_code: bool = False
 
 
@@ -62,13 +63,15 @@ class Request:
 class Result:
     """One scheme's record. Sizes in bytes, times in seconds, KL in nats; None where it does not apply (see `error`).
 
-    perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is perplexity_ratio, whose
-    95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above what the process held before the model was
-    loaded, true to some tens of MB (the allocator keeps freed pages); gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
+    perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is
+    perplexity_ratio, whose 95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above
+    what the process held before the model was loaded, true to some tens of MB (the allocator keeps freed pages);
+    gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
     """
 
     scheme: str
     error: str | None = None
+    block_size: int | None = None
     quantized_layers: int | None = None
     linear_layers: int | None = None
     footprint_bytes: int | None = None
@@ -128,13 +131,17 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
             result = Result(name, error=str(error))
         results.append(result)
     watch("done", len(names), len(names))
-    environment = take_fingerprint(request.windows, request.dtype, request.batch_size, request.device)
-    return Comparison(request.model, environment, request.prompt_tokens, request.new_tokens, tuple(results))
+    assert baseline is not None
+    return Comparison(
+        request.model, baseline.measurement.fingerprint, request.prompt_tokens, request.new_tokens, tuple(results)
+    )
 
 
 def _warm_up(device: str) -> None:
-    """Load and run the small reference model once, so that what libraries allocate and compile at first use is not charged to the baseline."""
-    loaded = load_variant("w8a16", reference_model.FOLDER, torch.float32, device, trust_remote_code=False)
+    """Run the small reference model once: what libraries allocate and set up at first use is not to be charged to the
+    baseline.
+    """
+    loaded = load_variant("w8a16", reference_model.FOLDER, torch.float32, device)
     measure_generation(loaded.model, torch.zeros(64, dtype=torch.int64), new_tokens=4, repeats=1)
 
 
@@ -149,11 +156,20 @@ def _inside(watch: Watch, name: str, total: int) -> Callable[[int], None]:
     return advance
 
 
-def _measure(name: str, request: Request, baseline: Baseline | None, advance: Callable[[int], None]) -> tuple[Result, Baseline]:
+def _measure(
+    name: str, request: Request, baseline: Baseline | None, advance: Callable[[int], None]
+) -> tuple[Result, Baseline]:
     """The record of one variant, and the baseline to compare the next ones with."""
     before = resident_bytes()
     began = time.perf_counter()
-    loaded = load_variant(name, request.folder, request.dtype, request.device, request.trust_remote_code)
+    loaded = load_variant(
+        name,
+        request.folder,
+        request.dtype,
+        request.device,
+        block_size=request.block_size,
+        trust_remote_code=request.trust_remote_code,
+    )
     load_seconds = time.perf_counter() - began
     # Before anything runs: bitsandbytes repacks its weights in the first forward.
     size = footprint(loaded.model)
@@ -162,12 +178,12 @@ def _measure(name: str, request: Request, baseline: Baseline | None, advance: Ca
         generation = measure_generation(loaded.model, prompt, request.new_tokens, request.repeats)
     if baseline is None:
         baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance)
-        accuracy = _accuracy(baseline.losses, None, baseline)
+        accuracy: dict[str, Any] = {"perplexity": perplexity_of(baseline.losses)}
     else:
-        measured = baseline.compare(loaded.model, advance)
-        accuracy = _accuracy(measured.losses, measured, baseline)
+        accuracy = _accuracy(paired_accuracy(baseline.measurement, baseline.compare(loaded.model, advance)))
     result = Result(
         scheme=name,
+        block_size=getattr(scheme_of(name, request.block_size), "block_size", None),
         quantized_layers=loaded.quantized_layers,
         linear_layers=loaded.linear_layers,
         footprint_bytes=size.total_bytes,
@@ -186,22 +202,15 @@ def _measure(name: str, request: Request, baseline: Baseline | None, advance: Ca
     return result, baseline
 
 
-def _accuracy(losses: Tensor, measured: Measurement | None, baseline: Baseline) -> dict[str, Any]:
-    """The accuracy fields of a record; `measured` is None for the baseline itself."""
-    perplexity = perplexity_of(losses)
-    if measured is None or measured.kl is None or measured.top1 is None:
-        return {"perplexity": perplexity}
-    window_of_token = baseline.windows.window_of_token
-    ratio = perplexity_ratio(baseline.losses, losses, window_of_token)
-    kl = bootstrap_mean(measured.kl, window_of_token)
-    difference = perplexity - perplexity_of(baseline.losses)
+def _accuracy(paired: PairedAccuracy) -> dict[str, Any]:
+    """The accuracy fields of a record."""
     return {
-        "perplexity": perplexity,
-        "perplexity_difference": difference,
-        "perplexity_relative_change": ratio.value - 1.0,
-        "perplexity_ratio": ratio.value,
-        "perplexity_ratio_ci": ratio.interval,
-        "kl_mean": kl.value,
-        "kl_mean_ci": kl.interval,
-        "top1_agreement": float(measured.top1.double().mean()),
+        "perplexity": paired.perplexity,
+        "perplexity_difference": paired.difference,
+        "perplexity_relative_change": paired.relative_change,
+        "perplexity_ratio": paired.ratio.value,
+        "perplexity_ratio_ci": paired.ratio.interval,
+        "kl_mean": paired.kl.value,
+        "kl_mean_ci": paired.kl.interval,
+        "top1_agreement": paired.top1_agreement,
     }

@@ -1,12 +1,12 @@
 """Quantize and dequantize whole models in memory.
 
-`quantize` first decides what to convert (`quant.selection`), then makes every quantized layer, and only when all are made puts
-them in place. An exception on the way, even Ctrl-C, leaves the model as it was. The price is memory: until the end, the
-float model and the quantized layers exist side by side (model + its quantized size).
+`quantize` first decides what to convert (`quant.selection`), then makes every quantized layer, and only when all are
+made puts them in place. An exception on the way, even Ctrl-C, leaves the model as it was. The price is memory: until
+the end, the float model and the quantized layers exist side by side (model + its quantized size).
 
 Forward hooks move to the new layer. Refused before anything is changed: a model that is already quantized (by this or
-another library), a model that is itself one linear layer, a layer whose `forward` was replaced on the instance (accelerate's
-offloading does that), NaN or Inf in a weight.
+another library), a model that is itself one linear layer, a layer whose `forward` was replaced on the instance
+(accelerate's offloading does that), NaN or Inf in a weight.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,8 +54,9 @@ class ConversionReport:
     bytes_after: int
 
     def __str__(self) -> str:
+        layers = len(self.converted) + len(self.left)
         lines = [
-            f"{len(self.converted)} of {len(self.converted) + len(self.left)} linear layers converted to {self.scheme}: "
+            f"{len(self.converted)} of {layers} linear layers converted to {self.scheme}: "
             f"{self.bytes_before:,} -> {self.bytes_after:,} bytes"
         ]
         lines += [f"  left {name}: {reason}" for name, reason in self.left.items()]
@@ -137,9 +138,13 @@ def conversion_report(model: nn.Module) -> ConversionReport:
 def _refuse_quantized(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
-            raise QuantError(f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first")
+            raise QuantError(
+                f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first"
+            )
         if type(module).__module__.partition(".")[0] == "bitsandbytes":
-            raise QuantError(f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead")
+            raise QuantError(
+                f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead"
+            )
     if getattr(model, "is_quantized", False):
         method = getattr(model, "quantization_method", "another method")
         raise QuantError(f"{type(model).__name__} is already quantized ({method}): load the float model instead")

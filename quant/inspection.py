@@ -1,7 +1,7 @@
 """What a model is made of and what a scheme would make of it, without running it: `quant inspect`.
 
-The model may be on the meta device, where a model of any size costs nothing; a scheme is then applied to it for real, so the sizes are
-those of actual layers and not of a formula.
+The model may be on the meta device, where a model of any size costs nothing; a scheme is then applied to it for real,
+so the sizes are those of actual layers and not of a formula.
 """
 
 from collections import Counter
@@ -21,7 +21,8 @@ class Inspection:
         layer_types: class name -> count, of modules without children, most frequent first.
         linear_layers, quantized_layers: counts; linear_layers includes the quantized ones.
         size: bytes of parameters and buffers and by dtype.
-        example: dtypes of the tensors of the first quantized layer, name -> "dtype [shape]"; example_name: that layer's name.
+        example: dtypes of the tensors of the first quantized layer, name -> "dtype [shape]"; example_name: that
+            layer's name.
     """
 
     layer_types: dict[str, int]
@@ -52,12 +53,14 @@ def inspect_model(model: Any) -> Inspection:
     for candidate, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
             name = candidate
-            example = {key: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for key, t in module.state_dict().items()}
+            example = {
+                key: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for key, t in module.state_dict().items()
+            }
             break
     return Inspection(dict(leaves.most_common()), linear, quantized, footprint(model), name, example)
 
 
-def size_model(model: Any, name: str, dtype: str, variant: str | None) -> Sizing:
+def size_model(model: Any, name: str, dtype: str, variant: str | None, block_size: int = 64) -> Sizing:
     """Inspect `model` before and, where `variant` (one of ours) is given, after quantizing it in place.
 
     Raises:
@@ -66,5 +69,5 @@ def size_model(model: Any, name: str, dtype: str, variant: str | None) -> Sizing
     before = inspect_model(model)
     if variant is None:
         return Sizing(name, dtype, None, before, None, {})
-    left = quantize_as(variant, model)
+    left = quantize_as(variant, model, block_size)
     return Sizing(name, dtype, variant, before, inspect_model(model), left)

@@ -1,8 +1,9 @@
 """What counts as a linear layer: `nn.Linear`, and the `Conv1D` of transformers (GPT-2), whose weight is transposed.
 
-Both are read as a weight [out, in] and a bias, and both can be rebuilt, so that a dequantized GPT-2 has the modules and the
-checkpoint layout it started with. The type must match exactly: a subclass may compute something else in its forward, so it is
-reported and left alone. `Conv1D` is recognised by name, which keeps transformers out of the imports.
+Both are read as a weight [out, in] and a bias, and both can be rebuilt, so that a dequantized GPT-2 has the modules
+and the checkpoint layout it started with. The type must match exactly: a subclass may compute something else in its
+forward, so it is reported and left alone. `Conv1D` is recognised by name, which keeps transformers out of the
+imports.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ def read_linear(module: nn.Module) -> LinearParts:
     QuantError: `module` is not a linear layer in the sense of `is_linear`.
     """
     if not is_linear(module):
-        raise QuantError(f"expected nn.Linear or transformers' Conv1D, got {type(module).__module__}.{type(module).__qualname__}")
+        raise QuantError(
+            f"expected nn.Linear or transformers' Conv1D, got {type(module).__module__}.{type(module).__qualname__}"
+        )
     weight, bias = module.weight, module.bias
     assert isinstance(weight, Tensor)
     assert bias is None or isinstance(bias, nn.Parameter)
@@ -44,7 +47,9 @@ def read_linear(module: nn.Module) -> LinearParts:
 
 
 def build_linear(weight: Tensor, bias: nn.Parameter | None, layer_type: type[nn.Module]) -> nn.Module:
-    """A layer of `layer_type` computing x weight^T + bias, for weight [out, in]; the bias parameter is shared, not copied."""
+    """A layer of `layer_type` computing x weight^T + bias, for weight [out, in]; the bias parameter is shared, not
+    copied.
+    """
     out_features, in_features = weight.shape
     with torch.device("meta"):
         if _is_conv1d(layer_type):

@@ -4,8 +4,8 @@ They hold what `quant.tensor` stores, as buffers: integer tensors cannot be trai
 `model.requires_grad_(True)` and optimizers that walk the parameters. The bias stays a parameter of the model's dtype.
 
 * Output dtype is the input's dtype; under autocast both are the autocast dtype, as for `nn.Linear`.
-* `.to(dtype)`, `.half()`, `.bfloat16()` change the bias and the dtype that `dequantize()` returns. Codes and float32 scales keep
-  their bits: narrowed scales would be a second, silent quantization.
+* `.to(dtype)`, `.half()`, `.bfloat16()` change the bias and the dtype that `dequantize()` returns. Codes and float32
+  scales keep their bits: narrowed scales would be a second, silent quantization.
 * The forward never changes `state_dict()`.
 
 Refused: inputs whose last dimension is not `in_features`, and loading tensors of another scheme.
@@ -81,7 +81,9 @@ class QuantizedLinear(nn.Module):
         return QuantizedTensor(self.scheme, torch.Size((self.out_features, self.in_features)), self.dtype, self.stored)
 
     def dequantize(self) -> nn.Module:
-        """A float layer of the type this one was made from, with the weight that the codes stand for, in `self.dtype`."""
+        """A float layer of the type this one was made from, with the weight that the codes stand for, in
+        `self.dtype`.
+        """
         shape = torch.Size((self.out_features, self.in_features))
         weight = dequantize_stored(self.scheme, self.stored, shape).to(self.dtype)
         return build_linear(weight, self.bias, self._layer_type).train(self.training)
@@ -145,8 +147,8 @@ class W8A16Linear(QuantizedLinear):
 class BlockwiseLinear(QuantizedLinear):
     """x W^T + b with W in 4-bit codes and one absmax per block (NF4, FP4, INT4).
 
-    State: `weight` uint8 [ceil(out*in/2)], `weight_absmax` (and `weight_absmax_scale`, `weight_absmax_offset` with double
-    quantization), `weight_format` uint8 [4], `bias` [out] if any.
+    State: `weight` uint8 [ceil(out*in/2)], `weight_absmax` (and `weight_absmax_scale`, `weight_absmax_offset` with
+    double quantization), `weight_format` uint8 [4], `bias` [out] if any.
     """
 
     scheme_type = Blockwise
@@ -167,7 +169,9 @@ class BlockwiseLinear(QuantizedLinear):
         x = self._check_input(x)
         absmax = effective_scales(self.scheme, self.stored)
         scheme = self.scheme
-        y: Tensor = blockwise_linear(x, self.weight, absmax, scheme.codebook, scheme.block_size, self.out_features, self.bias)
+        y: Tensor = blockwise_linear(
+            x, self.weight, absmax, scheme.codebook, scheme.block_size, self.out_features, self.bias
+        )
         return y
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -175,8 +179,8 @@ class BlockwiseLinear(QuantizedLinear):
         if tag is not None and tuple(tag.tolist()) != self.scheme.format_tag:
             error_msgs: list[str] = args[-1]
             error_msgs.append(
-                f"{prefix.rstrip('.')}: tensors of format {tuple(tag.tolist())} do not fit {self.scheme}, whose format is "
-                f"{self.scheme.format_tag}: quantize the model with the scheme that the checkpoint was made with"
+                f"{prefix.rstrip('.')}: tensors of format {tuple(tag.tolist())} do not fit {self.scheme}, whose format "
+                f"is {self.scheme.format_tag}: quantize the model with the scheme that the checkpoint was made with"
             )
             return
         super()._load_from_state_dict(state_dict, prefix, *args)

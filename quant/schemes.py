@@ -9,9 +9,10 @@ weight, bytes, worst-case error) stand beside its parameters, so that tests can 
 | `W8A16` | int8, -127..127, symmetric | one float32 per output row | 16 bit or the model's dtype |
 | `NF4`, `FP4`, `INT4` | 4-bit index into 16 levels | one float32 absmax per block | the model's dtype |
 
-Blocks are runs of `block_size` consecutive elements of the weight flattened row by row, as in bitsandbytes: they run over row
-ends where a row is not a multiple of the block size, and the last block may be short. With `double_quant` the absmax values
-are themselves stored as 8-bit codes, one float32 scale per 256 of them and one float32 offset for the tensor.
+Blocks are runs of `block_size` consecutive elements of the weight flattened row by row, as in bitsandbytes: they run
+over row ends where a row is not a multiple of the block size, and the last block may be short. With `double_quant`
+the absmax values are themselves stored as 8-bit codes, one float32 scale per 256 of them and one float32 offset for
+the tensor.
 
 Refused: other block sizes than bitsandbytes', so that every file stays readable by it.
 """
@@ -56,7 +57,9 @@ class Scheme(ABC):
 
 @dataclass(frozen=True)
 class W8A16(Scheme):
-    """Symmetric absmax int8, codes -127..127, one float32 scale = absmax/127 per output row; nearest code, ties to even."""
+    """Symmetric absmax int8, codes -127..127, one float32 scale = absmax/127 per output row; nearest code, ties to
+    even.
+    """
 
     name: ClassVar[str] = "w8a16"
     bits: ClassVar[int] = 8
@@ -90,7 +93,9 @@ class Blockwise(Scheme):
     def __post_init__(self) -> None:
         if isinstance(self.block_size, bool) or self.block_size not in BLOCK_SIZES:
             allowed = ", ".join(map(str, BLOCK_SIZES))
-            raise QuantError(f"{type(self).__name__}: block_size {self.block_size!r} is not allowed, use one of {allowed}")
+            raise QuantError(
+                f"{type(self).__name__}: block_size {self.block_size!r} is not allowed, use one of {allowed}"
+            )
         if not isinstance(self.double_quant, bool):
             raise QuantError(f"{type(self).__name__}: double_quant must be True or False, got {self.double_quant!r}")
 

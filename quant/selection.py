@@ -1,18 +1,18 @@
 """Which layers to quantize: names and reasons, nothing is changed.
 
-Candidates are the linear layers (`quant.linears`). Patterns are shell globs on the whole dotted name, case-sensitive, as
-`fnmatch`: `*` any run of characters, dots included; `?` one; `[ab]` one of a set. So `*.down_proj` and `model.layers.1.*` match,
-`layers.1` and `down_proj` match nothing. A pattern that matches no linear layer is an error, because a misspelt exclusion
-would otherwise quantize what it was meant to keep.
+Candidates are the linear layers (`quant.linears`). Patterns are shell globs on the whole dotted name, case-sensitive,
+as `fnmatch`: `*` any run of characters, dots included; `?` one; `[ab]` one of a set. So `*.down_proj` and
+`model.layers.1.*` match, `layers.1` and `down_proj` match nothing. A pattern that matches no linear layer is an
+error, because a misspelt exclusion would otherwise quantize what it was meant to keep.
 
 Left alone by default, whatever the wildcards say:
 
 * the output head: what the model's `get_output_embeddings()` returns, or a layer named like one of `HEAD_NAMES`;
 * layers whose weight is shared with another module (tied embeddings): quantizing one end would untie them.
 
-`exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a tied head is
-then refused, since it cannot be quantized without changing the embedding or the size. A module reachable by several names is
-one layer; a pattern for any of its names is for it.
+`exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a tied
+head is then refused, since it cannot be quantized without changing the embedding or the size. A module reachable by
+several names is one layer; a pattern for any of its names is for it.
 """
 
 import difflib
@@ -37,7 +37,9 @@ class Selection:
     left: dict[str, str]
 
 
-def select(model: nn.Module, include: Iterable[str] | str | None = None, exclude: Iterable[str] | str | None = None) -> Selection:
+def select(
+    model: nn.Module, include: Iterable[str] | str | None = None, exclude: Iterable[str] | str | None = None
+) -> Selection:
     """Choose the linear layers of `model` to quantize; see the module docstring for the rules.
 
     Args:
@@ -61,7 +63,9 @@ def select(model: nn.Module, include: Iterable[str] | str | None = None, exclude
         named = not included.isdisjoint(aliases)
         reason = None
         if not _matches(excluded, aliases) and named and name in tied:
-            raise QuantError(f"{name}: its weight is shared with {tied[name]}, quantizing it would untie them: leave it out")
+            raise QuantError(
+                f"{name}: its weight is shared with {tied[name]}, quantizing it would untie them: leave it out"
+            )
         if _matches(excluded, aliases):
             reason = "excluded"
         elif include is not None and not _matches(included, aliases):
@@ -137,7 +141,9 @@ def _patterns(patterns: Iterable[str] | str | None, names: list[str]) -> set[str
     result = {patterns} if isinstance(patterns, str) else set(patterns or ())
     for pattern in sorted(result):
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            wider = [guess for guess in (f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*") if fnmatch.filter(names, guess)]
+            wider = [
+                guess for guess in (f"*.{pattern}", f"{pattern}.*", f"*.{pattern}.*") if fnmatch.filter(names, guess)
+            ]
             guesses = wider or difflib.get_close_matches(pattern, names, n=1)
             hint = f", did you mean {guesses[0]!r}?" if guesses else f" (layers are named like {names[0]!r})"
             raise QuantError(f"pattern {pattern!r} matches no linear layer{hint}")

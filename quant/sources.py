@@ -1,7 +1,8 @@
 """From what the user typed to what is evaluated: MODEL, --text, --dataset, --dtype.
 
-MODEL is `reference` (the embedded model), `phi-3-mini`, a local folder or a hub id. The text is a file, a hub dataset, or by default the
-embedded held-out text, which works for every model but says most about the one that was trained on its like.
+MODEL is `reference` (the embedded model), `phi-3-mini`, a local folder or a hub id. The text is a file, a hub
+dataset, or by default the embedded held-out text, which works for every model but says most about the one that was
+trained on its like.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from quant import reference_model
 from quant.errors import QuantError
 from quant.evaluate.windows import TokenWindows
 from quant.integrations import transformers
+from quant.integrations.datasets import load_dataset_text
+from quant.integrations.hub import local_folder
 
 REFERENCE = "reference"
 PHI_3_MINI = "phi-3-mini"
@@ -42,9 +45,9 @@ def open_source(model: str, dtype: str = "auto", trust_remote_code: bool = False
         QuantError: no such model, unreadable or incomplete files, unknown dtype.
     """
     if model == REFERENCE:
-        folder = transformers.local_folder(str(reference_model.FOLDER))
+        folder = local_folder(str(reference_model.FOLDER))
     else:
-        folder = transformers.local_folder(PHI_3_MINI_ID if model == PHI_3_MINI else model, trust_remote_code)
+        folder = local_folder(PHI_3_MINI_ID if model == PHI_3_MINI else model, trust_remote_code)
     config = transformers.load_config(folder, trust_remote_code)
     return Source(model, folder, config, parse_dtype(dtype, config), trust_remote_code)
 
@@ -59,7 +62,7 @@ def build_for_sizing(model: str, dtype: str = "auto", trust_remote_code: bool = 
         config = transformers.phi3_mini_config()
     else:
         name = str(reference_model.FOLDER) if model == REFERENCE else model
-        config = transformers.load_config(transformers.local_folder(name, trust_remote_code, weights=False), trust_remote_code)
+        config = transformers.load_config(local_folder(name, trust_remote_code, weights=False), trust_remote_code)
     parsed = parse_dtype(dtype, config)
     return transformers.build_on_meta(config, parsed, trust_remote_code), str(parsed).removeprefix("torch.")
 
@@ -82,7 +85,7 @@ def read_text(text: Path | None, dataset: str | None) -> str:
     if text is not None and dataset is not None:
         raise QuantError("--text and --dataset are two texts: pass one of them")
     if dataset is not None:
-        content, name = transformers.load_dataset_text(dataset), dataset
+        content, name = load_dataset_text(dataset), dataset
     elif text is None:
         return reference_model.held_out_text()
     else:
@@ -90,7 +93,9 @@ def read_text(text: Path | None, dataset: str | None) -> str:
         try:
             content = text.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise QuantError(f"{text} is not UTF-8 (byte {error.start}): convert it, for example with iconv -t utf-8") from error
+            raise QuantError(
+                f"{text} is not UTF-8 (byte {error.start}): convert it, for example with iconv -t utf-8"
+            ) from error
         except OSError as error:
             raise QuantError(f"{text} cannot be read: {error.strerror}") from error
     if not content.strip():
@@ -101,7 +106,8 @@ def read_text(text: Path | None, dataset: str | None) -> str:
 def cut_windows(
     source: Source, tokenizer: Any, text: str, window: int | None, stride: int | None, bos: str, max_tokens: int | None
 ) -> TokenWindows:
-    """Tokenize `text` once and cut it; `window` None is 256 for the reference model, else at most 2048 and what the model holds.
+    """Tokenize `text` once and cut it; `window` None is 256 for the reference model, else at most 2048 and what the
+    model holds.
 
     Raises:
         QuantError: too few tokens, or a window or stride out of range.

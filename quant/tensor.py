@@ -1,7 +1,7 @@
 """A quantized weight as a value: its scheme, its logical shape, and the tensors that are stored for it.
 
-This is the one codec that everything else goes through (layers, checkpoints, loaders), so the codes are the same by every
-road. What is stored is a flat dict of plain tensors under the names that the layers use in their `state_dict`:
+This is the one codec that everything else goes through (layers, checkpoints, loaders), so the codes are the same by
+every road. What is stored is a flat dict of plain tensors under the names that the layers use in their `state_dict`:
 
 | scheme | name | dtype, shape |
 |---|---|---|
@@ -125,7 +125,7 @@ def dequantize_stored(scheme: Scheme, stored: Mapping[str, Tensor], shape: torch
 
 
 def empty_stored(scheme: Scheme, shape: torch.Size, device: torch.device | str | None) -> dict[str, Tensor]:
-    """Tensors of the right names, shapes and dtypes for a weight of `shape`; values undefined but for the format tag."""
+    """Tensors of the names, shapes and dtypes for a weight of `shape`; undefined values but for the format tag."""
     check_scheme(scheme)
     if not isinstance(scheme, Blockwise):
         if len(shape) != 2:

@@ -1,10 +1,10 @@
 """The rows of a comparison: each name on the command line, and how a model of that kind is made.
 
-`baseline` is the model as it is; `w8a16`, `nf4`, `nf4-dq`, `fp4`, `int4` quantize all linear layers but the output head; `w8a16-full`
-the head too; `bnb-*` are bitsandbytes' formats, quantized while transformers loads the model.
+`baseline` is the model as it is; `w8a16`, `nf4`, `nf4-dq`, `fp4`, `int4` quantize all linear layers but the output
+head; `w8a16-full` the head too; `bnb-*` are bitsandbytes' formats, quantized while transformers loads the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from quant.integrations import bitsandbytes
 from quant.integrations.transformers import load_model
 from quant.linears import is_linear
 from quant.modules import QuantizedLinear
-from quant.schemes import SCHEMES, Scheme
+from quant.schemes import SCHEMES, Blockwise, Scheme
 from quant.selection import output_heads
 
 BASELINE = "baseline"
@@ -38,32 +38,48 @@ def check_variants(names: list[str]) -> None:
     """
     unknown = [name for name in names if name not in VARIANTS]
     if unknown or not names:
-        raise QuantError(f"unknown scheme {', '.join(map(repr, unknown)) or '(none)'}: use one of {', '.join(VARIANTS)}")
+        raise QuantError(
+            f"unknown scheme {', '.join(map(repr, unknown)) or '(none)'}: use one of {', '.join(VARIANTS)}"
+        )
 
 
-def scheme_of(name: str) -> Scheme | None:
-    """The scheme of a variant of ours, None for the baseline and bitsandbytes' formats."""
-    return SCHEMES.get(name.removesuffix("-full"))
+def scheme_of(name: str, block_size: int = 64) -> Scheme | None:
+    """The scheme of a variant of ours, None for the baseline and bitsandbytes' formats.
+
+    Raises:
+        QuantError: a block size that is not allowed.
+    """
+    scheme = SCHEMES.get(name.removesuffix("-full"))
+    return replace(scheme, block_size=block_size) if isinstance(scheme, Blockwise) else scheme
 
 
-def quantize_as(name: str, model: Any) -> dict[str, str]:
+def quantize_as(name: str, model: Any, block_size: int = 64) -> dict[str, str]:
     """Quantize `model` in place as one of our variants; returns the linear layers that were left: name -> reason.
 
     Raises:
         QuantError: see `quant.quantize`; `w8a16-full` also where the model has no head of its own to quantize.
     """
-    scheme = scheme_of(name)
+    scheme = scheme_of(name, block_size)
     assert scheme is not None
     include = None
     if name.endswith("-full"):
         heads = sorted(output_heads(model))
         if not heads:
-            raise QuantError(f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}")
+            raise QuantError(
+                f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}"
+            )
         include = ["*", *heads]
     return conversion_report(quantize(model, scheme, include=include)).left
 
 
-def load_variant(name: str, folder: Path, dtype: torch.dtype, device: str, trust_remote_code: bool) -> LoadedModel:
+def load_variant(
+    name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    block_size: int = 64,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
     """Load the model in `folder` as variant `name` (one of `VARIANTS`).
 
     Raises:
@@ -72,7 +88,7 @@ def load_variant(name: str, folder: Path, dtype: torch.dtype, device: str, trust
     config = bitsandbytes.quantization_config(name, dtype) if name in bitsandbytes.NAMES else None
     model = load_model(folder, dtype, device, trust_remote_code, config)
     if scheme_of(name) is not None:
-        quantize_as(name, model)
+        quantize_as(name, model, block_size)
     return LoadedModel(model, *count_layers(model))
 
 

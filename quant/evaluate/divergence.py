@@ -1,20 +1,23 @@
 """How far a model's predictions are from a baseline's on the same tokens: KL divergence and top-1 agreement.
 
-KL(baseline || model) = sum_v p(v) (log p(v) - log q(v)) in nats, in float64 from both models' logits as they came. Storing the
-baseline's log-probabilities in 16 bit, as some tools do, gives the divergence a floor and a bias; here KL(p, p) is exactly 0.
-Top-1 agreement compares the positions of the largest logits; ties go to the lowest token id on both sides.
+KL(baseline || model) = sum_v p(v) (log p(v) - log q(v)) in nats, in float64 from both models' logits as they came.
+Storing the baseline's log-probabilities in 16 bit, as some tools do, gives the divergence a floor and a bias; here
+KL(p, p) is exactly 0. Top-1 agreement compares the positions of the largest logits; ties go to the lowest token id on
+both sides.
 
-The baseline's logits are needed for every scheme. They are kept in memory where they fit `limit_bytes` (float32: 4 bytes x scored
-tokens x vocabulary), else recomputed by running the baseline beside each scheme, which takes its time again and keeps it loaded.
+The baseline's logits are needed for every scheme. They are kept in memory where they fit `limit_bytes` (float32: 4
+bytes x scored tokens x vocabulary), else recomputed by running the baseline beside each scheme, which takes its time
+again and keeps it loaded.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
 from quant.evaluate.perplexity import token_losses
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
@@ -34,7 +37,9 @@ def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
 
 
 def top1_agreement(baseline: Tensor, logits: Tensor) -> Tensor:
-    """bool [n]: whether both rows (float [n, vocabulary]) have their largest value at the same index, ties to the lowest."""
+    """bool [n]: whether both rows (float [n, vocabulary]) have their largest value at the same index, ties to the
+    lowest.
+    """
     return _first_argmax(baseline) == _first_argmax(logits)
 
 
@@ -47,10 +52,13 @@ def _first_argmax(logits: Tensor) -> Tensor:
 class Measurement:
     """Per-token results of one model, on the CPU, in stream order.
 
-    losses: float64 [N - 1]; kl: float64 [N - 1], top1: bool [N - 1] against the baseline, None for the baseline itself.
+    losses: float64 [N - 1]; window_of_token: int64 [N - 1], which window scored each token; fingerprint: what it was
+    measured on and with; kl: float64 [N - 1], top1: bool [N - 1] against the baseline, None for the baseline itself.
     """
 
     losses: Tensor
+    window_of_token: Tensor
+    fingerprint: Fingerprint
     kl: Tensor | None = None
     top1: Tensor | None = None
 
@@ -74,6 +82,8 @@ class Baseline:
         advance: Callable[[int], object] = lambda tokens: None,
     ) -> None:
         self.windows, self.batch_size = windows, batch_size
+        # The dtype of the float model stands for all that are compared with it.
+        self._dtype = next(model.parameters()).dtype
         losses, kept, size = [], [], 0
         with evaluating(model):
             for logits, targets in window_logits(model, windows, batch_size, advance):
@@ -81,9 +91,19 @@ class Baseline:
                 size += logits.numel() * logits.element_size()
                 if size <= limit_bytes:
                     kept.append(logits.cpu().clone())
-        self.losses = torch.cat(losses)
+        self.measurement = self._measurement(model, losses)
         self._kept: list[Tensor] | None = kept if size <= limit_bytes else None
         self._model = None if self._kept is not None else model
+
+    def _measurement(self, model: Any, losses: list[Tensor]) -> Measurement:
+        device = str(next(model.parameters()).device)
+        fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device)
+        return Measurement(torch.cat(losses), self.windows.window_of_token, fingerprint)
+
+    @property
+    def losses(self) -> Tensor:
+        """float64 [N - 1]: the baseline's losses in nats."""
+        return self.measurement.losses
 
     @property
     def keeps_model(self) -> bool:
@@ -110,4 +130,4 @@ class Baseline:
                 losses.append(token_losses(logits, targets).cpu())
                 kls.append(kl_divergence(baseline.to(logits.device), logits).cpu())
                 agreements.append(top1_agreement(baseline.to(logits.device), logits).cpu())
-        return Measurement(torch.cat(losses), torch.cat(kls), torch.cat(agreements))
+        return replace(self._measurement(model, losses), kl=torch.cat(kls), top1=torch.cat(agreements))

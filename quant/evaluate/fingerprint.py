@@ -1,12 +1,14 @@
 """What a measurement was made on and with, so that results of different things are never compared.
 
-A perplexity means something only beside another one of the same tokens, windows and BOS rule; a time only beside one from the same
-machine and software. `require_comparable` refuses the rest by name instead of printing a difference that means nothing.
+A perplexity means something only beside another one of the same tokens, windows and BOS rule; a time only beside one
+from the same machine and software. `require_comparable` refuses the rest by name instead of printing a difference
+that means nothing.
 """
 
 import importlib.metadata
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,8 +25,8 @@ ACCURACY_FIELDS = ("tokens_sha256", "scored_tokens", "window", "stride", "bos_id
 class Fingerprint:
     """Everything a result depends on besides the model.
 
-    tokens_sha256, scored_tokens, window, stride, bos_id: the text as evaluated; dtype: of the unquantized model; batch_size: windows
-    per call; device, cpu, threads, versions: where and with what it ran.
+    tokens_sha256, scored_tokens, window, stride, bos_id: the text as evaluated; dtype: of the unquantized model;
+    batch_size: windows per call; device, cpu, threads, versions: where and with what it ran.
     """
 
     tokens_sha256: str
@@ -84,9 +86,9 @@ def _versions() -> dict[str, str]:
 
 
 def _cpu_name() -> str:
+    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+        models = re.findall(r"^model name\s*: (.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        name = models[0] if models else name
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"

@@ -1,8 +1,9 @@
 """Bytes that a model's tensors take, over unique storages, by dtype, parameters and buffers apart.
 
-A storage that several tensors share (tied weights) counts once. The tensors of quantized layers count as parameters, although they are
-buffers to torch: they are what became of the weights. Tensors that hang on parameters as attributes count too (bitsandbytes keeps its
-absmax and code tables there), which `get_memory_footprint()` of transformers leaves out.
+A storage that several tensors share (tied weights) counts once. The tensors of quantized layers count as parameters,
+although they are buffers to torch: they are what became of the weights. Tensors that hang on parameters as attributes
+count too (bitsandbytes keeps its absmax and code tables there), which `get_memory_footprint()` of transformers leaves
+out.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from quant.modules import QuantizedLinear
 
 @dataclass(frozen=True)
 class Footprint:
-    """parameter_bytes, buffer_bytes: as in the module docstring; by_dtype: dtype name -> bytes of both, largest first."""
+    """parameter_bytes, buffer_bytes: as in the module docstring; by_dtype: dtype name -> bytes of both, largest
+    first.
+    """
 
     parameter_bytes: int
     buffer_bytes: int

@@ -1,12 +1,13 @@
 """Speed and memory of `model.generate`: greedy, a fixed number of new tokens, after a warm-up, medians of several runs.
 
-Three figures come from two calls per run, timed in turn: generating one token takes the prefill, generating n takes the prefill and
-n - 1 decode steps.
+Three figures come from two calls per run, timed in turn: generating one token takes the prefill, generating n takes
+the prefill and n - 1 decode steps.
 
     prefill tokens/s = prompt tokens / t(1)        decode tokens/s = (n - 1) / (t(n) - t(1))
 
-Memory of the CPU is the peak resident size of the process while generating, sampled every few milliseconds, minus what it held before the
-model was loaded; of the GPU, torch's peak of allocated bytes. Times depend on everything: compare them within one run only.
+Memory of the CPU is the peak resident size of the process while generating, sampled every few milliseconds, minus
+what it held before the model was loaded; of the GPU, torch's peak of allocated bytes. Times depend on everything:
+compare them within one run only.
 """
 
 import ctypes
@@ -32,8 +33,8 @@ SAMPLE_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Generation:
-    """prompt_tokens, new_tokens: counts; seconds: of one `generate` call; *_tokens_per_second: see the module docstring;
-    tokens: the generated ids.
+    """prompt_tokens, new_tokens: counts; seconds: of one `generate` call; *_tokens_per_second: see the module
+    docstring; tokens: the generated ids.
     """
 
     prompt_tokens: int
@@ -54,7 +55,9 @@ def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int
     if new_tokens < 2 or len(prompt) < 1:
         raise QuantError(f"generation needs a prompt and at least 2 new tokens, got {len(prompt)} and {new_tokens}")
     if limit is not None and len(prompt) + new_tokens > limit:
-        raise QuantError(f"{len(prompt)} prompt and {new_tokens} new tokens exceed the model's {limit} positions: ask for fewer")
+        raise QuantError(
+            f"{len(prompt)} prompt and {new_tokens} new tokens exceed the model's {limit} positions: ask for fewer"
+        )
     inputs = prompt[None].to(next(model.parameters()).device)
     first, whole = [], []
     with evaluating(model):
@@ -92,7 +95,9 @@ def _synchronize(device: torch.device) -> None:
 
 @dataclass
 class PeakMemory:
-    """cpu_bytes: peak resident bytes above the given level; gpu_bytes: torch's peak allocation. Filled when the block ends."""
+    """cpu_bytes: peak resident bytes above the given level; gpu_bytes: torch's peak allocation. Filled when the block
+    ends.
+    """
 
     cpu_bytes: int = 0
     gpu_bytes: int = 0
@@ -108,7 +113,9 @@ def resident_bytes() -> int:
 
 @contextmanager
 def peak_memory(above: int) -> Iterator[PeakMemory]:
-    """Measure the block's peak memory; the CPU's is reported less `above` bytes, as `resident_bytes()` gave them earlier."""
+    """Measure the block's peak memory; the CPU's is reported less `above` bytes, as `resident_bytes()` gave them
+    earlier.
+    """
     process = psutil.Process()
     highest = resident_bytes()
     done = threading.Event()

@@ -1,7 +1,8 @@
 """Negative log-likelihood per token, and perplexity = exp(sum over tokens / number of tokens).
 
-Losses are computed in float64 from the model's logits and summed over tokens, never averaged over windows or chunks, so a short last
-window weighs what it holds. The shift between inputs and targets is made once, in `quant.evaluate.windows`.
+Losses are computed in float64 from the model's logits and summed over tokens, never averaged over windows or chunks,
+so a short last window weighs what it holds. The shift between inputs and targets is made once, in
+`quant.evaluate.windows`.
 """
 
 import math
@@ -49,7 +50,9 @@ def perplexity_of(losses: Tensor) -> float:
         return math.inf
 
 
-def stream_losses(model: Any, windows: TokenWindows, batch_size: int = 8, advance: Callable[[int], object] = lambda tokens: None) -> Tensor:
+def stream_losses(
+    model: Any, windows: TokenWindows, batch_size: int = 8, advance: Callable[[int], object] = lambda tokens: None
+) -> Tensor:
     """Losses of every token from the second on: float64 [N - 1] on the CPU. The model is unchanged afterwards.
 
     Raises:

@@ -1,9 +1,10 @@
 """Confidence intervals for paired measurements: a block bootstrap over windows.
 
-The same tokens go through both models, so the difference of their losses is taken token by token and most of the text's own variation
-cancels. Neighbouring tokens share their context and neighbouring windows their subject, so resampling tokens would give intervals that
-are far too narrow. Windows are resampled instead, in circular blocks whose length follows from the data's own autocorrelation (Politis
-and White 2004; Politis and Romano 1992), with the `arch` package's implementations.
+The same tokens go through both models, so the difference of their losses is taken token by token and most of the
+text's own variation cancels. Neighbouring tokens share their context and neighbouring windows their subject, so
+resampling tokens would give intervals that are far too narrow. Windows are resampled instead, in circular blocks
+whose length follows from the data's own autocorrelation (Politis and White 2004; Politis and Romano 1992), with the
+`arch` package's implementations.
 
 An interval needs enough windows to resample: below `MIN_WINDOWS` there is None rather than a number that looks sure.
 """
@@ -77,7 +78,9 @@ def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
 
 
 def _window_sums(values: Tensor, window_of_token: Tensor) -> Any:
-    return torch.zeros(int(window_of_token.max()) + 1, dtype=torch.float64).index_add_(0, window_of_token, values).numpy()
+    return (
+        torch.zeros(int(window_of_token.max()) + 1, dtype=torch.float64).index_add_(0, window_of_token, values).numpy()
+    )
 
 
 def _check_paired(a: Tensor, b: Tensor) -> None:

@@ -1,12 +1,14 @@
-"""Cut a token stream into windows and run a model over them, so that every token from the second on is scored exactly once.
+"""Cut a token stream into windows and run a model over them, so that every token from the second on is scored exactly
+once.
 
-Window i starts at token i * stride and feeds the model up to `window` tokens. Each fed token predicts its successor, so a window
-reaches one token further than it feeds. The first window scores all it predicts, later ones only what no window scored before, which
-leaves each of their tokens at least `window - stride` tokens of context. With stride == window (the default) windows are
-disjoint. All windows are full but the last, which is run by itself: there is no padding and nothing to mask.
+Window i starts at token i * stride and feeds the model up to `window` tokens. Each fed token predicts its successor,
+so a window reaches one token further than it feeds. The first window scores all it predicts, later ones only what no
+window scored before, which leaves each of their tokens at least `window - stride` tokens of context. With stride ==
+window (the default) windows are disjoint. All windows are full but the last, which is run by itself: there is no
+padding and nothing to mask.
 
-BOS rule: with `bos_id` every window is preceded by that token, which counts towards `window` and is never scored; without, none is.
-"Only the first window" is not offered: models that need BOS lose much in every other window.
+BOS rule: with `bos_id` every window is preceded by that token, which counts towards `window` and is never scored;
+without, none is. "Only the first window" is not offered: models that need BOS lose much in every other window.
 
 The first token of the stream is never scored, with or without BOS, so the count is N - 1 whatever the settings.
 """
@@ -122,7 +124,8 @@ def window_logits(
     batch_size: int,
     advance: Callable[[int], object] = lambda tokens: None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run `model` over the windows; yield (logits, targets) of the scored tokens of one window at a time, in stream order.
+    """Run `model` over the windows; yield (logits, targets) of the scored tokens of one window at a time, in stream
+    order.
 
     Args:
         model: called as `model(input_ids=..., use_cache=False).logits`; put it in `evaluating` first.
@@ -153,4 +156,6 @@ def _check_fits(model: Any, windows: TokenWindows) -> None:
     vocabulary = getattr(config, "vocab_size", None)
     largest = max(int(windows.ids.max()), windows.bos_id or 0)
     if vocabulary is not None and largest >= vocabulary:
-        raise QuantError(f"token id {largest} is outside the model's vocabulary of {vocabulary}: is this its tokenizer?")
+        raise QuantError(
+            f"token id {largest} is outside the model's vocabulary of {vocabulary}: is this its tokenizer?"
+        )

@@ -1,1 +1,3 @@
-"""The only room that imports transformers and bitsandbytes; both are imported when a function needs them, never at import."""
+"""The only room that imports transformers and bitsandbytes; both are imported when a function needs them, never at
+import.
+"""

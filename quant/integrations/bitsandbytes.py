@@ -1,7 +1,8 @@
 """bitsandbytes' own formats, loaded through transformers, as what ours are compared with.
 
-They run as a user gets them. On CPUs with AVX512-BF16 that means that the first forward of a 4-bit layer repacks its weight and computes
-in bfloat16 whatever the dtype, so its results differ from those on other CPUs; and that sizes are to be taken before the first forward.
+They run as a user gets them. On CPUs with AVX512-BF16 that means that the first forward of a 4-bit layer repacks its
+weight and computes in bfloat16 whatever the dtype, so its results differ from those on other CPUs; and that sizes are
+to be taken before the first forward.
 """
 
 import importlib.util
@@ -27,10 +28,15 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
     if name == "bnb-int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     if name in NAMES:
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name.removeprefix("bnb-"), bnb_4bit_compute_dtype=dtype)
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type=name.removeprefix("bnb-"), bnb_4bit_compute_dtype=dtype
+        )
     raise QuantError(f"unknown bitsandbytes scheme {name!r}, use one of {', '.join(NAMES)}")
 
 
 def is_quantized_linear(module: torch.nn.Module) -> bool:
     """Whether `module` is one of bitsandbytes' quantized linear layers."""
-    return type(module).__module__.startswith("bitsandbytes.") and type(module).__name__ in ("Linear4bit", "Linear8bitLt")
+    return type(module).__module__.startswith("bitsandbytes.") and type(module).__name__ in (
+        "Linear4bit",
+        "Linear8bitLt",
+    )

@@ -3,8 +3,9 @@
     quant::w8a16_linear(x, codes, scales, bias) -> y
     quant::blockwise_linear(x, packed, absmax, codebook, block_size, out_features, bias) -> y
 
-x is [..., in] of any float dtype, y is [..., out] of the same dtype. Weights are frozen: gradients go to x and to the bias.
-Being ops they are opaque to `torch.compile` and keep only the codes for backward, never a float copy of the weight.
+x is [..., in] of any float dtype, y is [..., out] of the same dtype. Weights are frozen: gradients go to x and to the
+bias. Being ops they are opaque to `torch.compile` and keep only the codes for backward, never a float copy of the
+weight.
 """
 
 from typing import Any
@@ -56,7 +57,9 @@ def blockwise_linear(
 
 
 @blockwise_linear.register_fake
-def _(x: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, out_features: int, bias: Tensor | None) -> Tensor:
+def _(
+    x: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, out_features: int, bias: Tensor | None
+) -> Tensor:
     return x.new_empty(*x.shape[:-1], out_features)
 
 

@@ -1,11 +1,13 @@
 """y = x W'^T + b the plain way: dequantize the whole weight and multiply. Always available, on every device.
 
-Computed in float32 (float64 for a float64 x) whatever the dtype of x, so the only error beyond the codes' own is that of one
-float32 matrix product and one rounding to x's dtype; scales are applied before the sum, so float16 activations do not overflow.
+Computed in float32 (float64 for a float64 x) whatever the dtype of x, so the only error beyond the codes' own is that
+of one float32 matrix product and one rounding to x's dtype; scales are applied before the sum, so float16 activations
+do not overflow.
 
-What it costs: every call writes and reads a float32 copy of the weight, which is what made the report this project grew out of
-8 times slower than the float model. What it does not promise: the same bits for every batch size and thread count,
-since the sum of floats follows the BLAS's blocking; tests hold it to the bound of a K-term dot product instead.
+What it costs: every call writes and reads a float32 copy of the weight, which is what made the report this project
+grew out of 8 times slower than the float model. What it does not promise: the same bits for every batch size and
+thread count, since the sum of floats follows the BLAS's blocking; tests hold it to the bound of a K-term dot product
+instead.
 """
 
 import torch
@@ -40,7 +42,9 @@ def blockwise_linear(
     return _linear(x, weight.view(out_features, x.shape[-1]), bias)
 
 
-def blockwise_grad_input(grad: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, in_features: int) -> Tensor:
+def blockwise_grad_input(
+    grad: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, in_features: int
+) -> Tensor:
     """grad [..., out] -> gradient for x, [..., in] in grad's dtype."""
     weight = dequantize_blocks(packed, absmax, codebook, block_size, grad.shape[-1] * in_features)
     return _linear(grad, weight.view(grad.shape[-1], in_features).t(), None)

@@ -1,17 +1,18 @@
 """Absmax per block and a 16-level codebook: NF4, FP4 and INT4, which differ by their levels and nothing else.
 
-The flattened weight is cut into blocks of `block_size`; each block is divided by its absmax and every quotient becomes the
-code of the nearest level; a quotient on the midpoint of two levels takes the lower one. All in float32.
+The flattened weight is cut into blocks of `block_size`; each block is divided by its absmax and every quotient
+becomes the code of the nearest level; a quotient on the midpoint of two levels takes the lower one. All in float32.
 
-Codes, packed bytes and absmax equal bitsandbytes' bit for bit (0.50, CPU), and so do the details that only show at the edges:
+Codes, packed bytes and absmax equal bitsandbytes' bit for bit (0.50, CPU), and so do the details that only show at
+the edges:
 
 * full blocks are multiplied by the reciprocal of the absmax, a short last block is divided by it;
 * an absmax below 1e-38 is replaced by 1e-38 where it divides (and, in a short last block, where it is stored);
 * FP4 has two zeros: codes 0 (zero and below) and 8 (above);
 * an odd number of codes is completed with the code of zero.
 
-|w - w'| <= absmax * (half the gap between the levels around w + 2^-22) wherever absmax >= 1e-38; below that a block is wrong by
-at most its absmax. Refused: NaN, Inf.
+|w - w'| <= absmax * (half the gap between the levels around w + 2^-22) wherever absmax >= 1e-38; below that a block is
+wrong by at most its absmax. Refused: NaN, Inf.
 """
 
 import functools

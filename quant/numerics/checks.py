@@ -14,7 +14,9 @@ def check_dtype(weight: Tensor) -> None:
     """
     if weight.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
-        raise QuantError(f"cannot quantize a weight of dtype {weight.dtype}, shape {list(weight.shape)}: use one of {names}")
+        raise QuantError(
+            f"cannot quantize a weight of dtype {weight.dtype}, shape {list(weight.shape)}: use one of {names}"
+        )
 
 
 def check_finite(absmax: Tensor, weight: Tensor) -> None:

@@ -6,11 +6,11 @@ Their mean is subtracted, the rest is cut into blocks of 256, and each is stored
     offset = mean(absmax)      scale[b] = max |absmax - offset| in block b
     absmax' = level[code] * scale[b] + offset
 
-Bit for bit bitsandbytes' CPU result (0.50). Two of its habits are part of the format and not ours to mend: a quotient is first
-rounded to a grid of 65536 points on [-1, 1] and then to the nearest level, so near a midpoint the second nearest may be taken
-(by at most 1.6e-5 of the scale) and levels finer than the grid are never used; and a block of zeros gets code 0. The mean is
-torch's float32 mean: its last bit may depend on the CPU, so codes made on two machines may differ there by one level, but
-what is stored reads the same everywhere.
+Bit for bit bitsandbytes' CPU result (0.50). Two of its habits are part of the format and not ours to mend: a quotient
+is first rounded to a grid of 65536 points on [-1, 1] and then to the nearest level, so near a midpoint the second
+nearest may be taken (by at most 1.6e-5 of the scale) and levels finer than the grid are never used; and a block of
+zeros gets code 0. The mean is torch's float32 mean: its last bit may depend on the CPU, so codes made on two machines
+may differ there by one level, but what is stored reads the same everywhere.
 """
 
 import functools

@@ -5,12 +5,13 @@
     w'[i, j]    = code[i, j] * scale[i]
 
 Everything is computed in float32 whatever the input dtype, so a bfloat16 weight gets the codes of its float32 copy (a
-scale computed in bfloat16 costs about 0.6 dB). The division is a true division: multiplying by a reciprocal would overflow for
-tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient carries one rounding of its own and one of the scale's.
+scale computed in bfloat16 costs about 0.6 dB). The division is a true division: multiplying by a reciprocal would
+overflow for tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient carries one rounding of its own and one
+of the scale's.
 
-A row whose scale would not be a normal float32 (absmax < 127 * 2^-126, about 1.5e-36) is stored as zeros with scale 0, so the
-result does not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.
-Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
+A row whose scale would not be a normal float32 (absmax < 127 * 2^-126, about 1.5e-36) is stored as zeros with scale
+0, so the result does not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight
+negates its codes. Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
 """
 
 import torch

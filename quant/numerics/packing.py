@@ -1,4 +1,6 @@
-"""Two 4-bit codes in a byte: the even element in the high nibble, the odd one in the low nibble (bitsandbytes' order)."""
+"""Two 4-bit codes in a byte: the even element in the high nibble, the odd one in the low nibble (bitsandbytes'
+order).
+"""
 
 import torch
 from torch import Tensor

