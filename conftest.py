@@ -1,9 +1,10 @@
 """What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
-leaks to the next test.
+leaks to the next test; and the README's Python is run as a test.
 """
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -11,6 +12,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 # "ci" replays the same examples every time; "random" draws new ones, for nightly runs: HYPOTHESIS_PROFILE=random.
 slow_machines = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -43,3 +46,16 @@ def isolated() -> Iterator[None]:
     before = global_state()
     yield
     assert global_state() == before
+
+
+def readme_names(namespace: dict[str, Any]) -> None:
+    """What the README's examples take as given: a model, a linear layer and a weight."""
+    from quant import reference_model  # noqa: PLC0415
+    from quant.integrations.transformers import load_model  # noqa: PLC0415
+
+    namespace["model"] = load_model(reference_model.FOLDER, torch.float32)
+    namespace["linear"] = torch.nn.Linear(64, 32)
+    namespace["weight"] = namespace["linear"].weight
+
+
+pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md"], setup=readme_names).pytest()

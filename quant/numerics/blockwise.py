@@ -32,7 +32,7 @@ CHUNK_ELEMENTS = 1 << 22
 @functools.cache
 def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Midpoints between ascending levels (float32 [15]) and the code of each level (uint8 [16])."""
-    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32)
+    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
     order = torch.argsort(levels, stable=True)
     ascending = levels[order]
     return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
@@ -41,8 +41,8 @@ def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
 @functools.cache
 def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
     """int64 [256]: for each byte the float32 levels of its high and low nibble, seen as one 8-byte element."""
-    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32)
-    byte = torch.arange(256)
+    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
+    byte = torch.arange(256, device="cpu")
     return torch.stack([levels[byte >> 4], levels[byte & 0xF]], dim=1).view(torch.int64).flatten().to(device)
 
 
@@ -86,7 +86,7 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         largest = tail.abs().amax().clamp(min=SMALLEST_DIVISOR)
         codes[full:] = _nearest_codes(tail / largest, codebook)
         absmax[-1] = largest
-    zero_code = int(_nearest_codes(torch.zeros(1, device=weight.device), codebook)) if count % 2 else 0
+    zero_code = int(_nearest_codes(weight.new_zeros(1, dtype=torch.float32), codebook)) if count % 2 else 0
     return pack_nibbles(codes, fill=zero_code), absmax
 
 

@@ -34,7 +34,7 @@ def _dynamic_levels(device: torch.device) -> Tensor:
 def _code_of_grid_point(device: torch.device) -> Tensor:
     """uint8 [65536]: the nearest level's code for each point of the grid, the lower one on a tie."""
     levels = _dynamic_levels(torch.device("cpu"))
-    grid = -1.0 + (2.0 * torch.arange(GRID, dtype=torch.float32)) / (GRID - 1)
+    grid = -1.0 + (2.0 * torch.arange(GRID, dtype=torch.float32, device="cpu")) / (GRID - 1)
     return torch.bucketize(grid, (levels[:-1] + levels[1:]) * 0.5).to(device=device, dtype=torch.uint8)
 
 
