@@ -27,7 +27,7 @@ from quant.report.markdown import to_markdown
 from quant.report.tables import comparison_notes, comparison_tables, sizing_notes, sizing_tables
 from quant.report.terminal import make_console, print_report
 from quant.schemes import NF4
-from quant.sources import build_for_sizing, cut_windows, open_source, read_text
+from quant.sources import build_for_sizing, check_positions, cut_windows, open_source, read_text
 from quant.variants import VARIANTS, check_variants, scheme_of
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ app = typer.Typer(
 
 EMBEDDED_TEXT_TOKENS = 65536
 """Of the embedded text's 106,793, so that a comparison of all schemes takes under three minutes on two cores."""
+
+PROMPT_TOKENS = 64
 
 Model = Annotated[str, typer.Argument(help="Local folder, hub id, `reference` (the embedded model) or `phi-3-mini`.")]
 Dtype = Annotated[
@@ -101,6 +103,10 @@ def compare_command(
     windows = cut_windows(source, tokenizer, content, window, stride, bos, max_tokens)
     if batch_size is not None and batch_size < 1:
         raise QuantError(f"--batch-size {batch_size}: use at least 1")
+    prompt_tokens = min(PROMPT_TOKENS, len(windows.ids))
+    if new_tokens < 2:
+        raise QuantError(f"--new-tokens {new_tokens}: timing a decode step takes at least 2 new tokens")
+    check_positions(source.config, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} with --new-tokens")
     request = Request(
         model=model,
         folder=source.folder,
@@ -109,7 +115,7 @@ def compare_command(
         tokenizer=tokenizer,
         device=device,
         batch_size=batch_size or max(1, 2048 // windows.window),
-        prompt_tokens=min(64, len(windows.ids)),
+        prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
         schemes=names,
         block_size=block_size,
@@ -118,8 +124,9 @@ def compare_command(
     with _progress() as watch:
         comparison = compare(request, watch)
     tables, notes = comparison_tables(comparison), comparison_notes(comparison)
-    print_report(make_console(), tables, notes)
+    # Before printing: a reader that closes the pipe must not cost the files.
     _write_outputs(comparison, json_file, report, to_markdown(f"Quantizing {model}", tables, notes))
+    print_report(make_console(), tables, notes)
 
 
 @app.command("inspect")
@@ -187,6 +194,9 @@ def _write_outputs(comparison: Comparison, json_file: Path | None, report: Path 
 
 
 def _write(path: Path, content: str) -> None:
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
+        path.write_text(content, encoding="utf-8")
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

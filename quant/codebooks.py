@@ -46,7 +46,7 @@ def _float32(value: float) -> float:
 
 
 _FP4_MAGNITUDES = (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0)
-FP4_LEVELS = tuple(_float32(sign * value / 12.0) for sign in (1.0, -1.0) for value in _FP4_MAGNITUDES)
+FP4_LEVELS = tuple(_float32(sign * value / 12.0 + 0.0) for sign in (1.0, -1.0) for value in _FP4_MAGNITUDES)
 
 INT4_LEVELS = tuple(_float32((code - 8) / 7.0) for code in range(16))
 

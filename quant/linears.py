@@ -24,8 +24,8 @@ class LinearParts:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether `module` is exactly an `nn.Linear` or transformers' `Conv1D`."""
-    return type(module) is nn.Linear or _is_conv1d(type(module))
+    """Whether `module` is exactly an `nn.Linear` or transformers' `Conv1D`, with a weight that is a parameter."""
+    return (type(module) is nn.Linear or _is_conv1d(type(module))) and "weight" in module._parameters
 
 
 def _is_conv1d(layer_type: type) -> bool:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from quant.errors import QuantError
-from quant.kernels import blockwise_linear, w8a16_linear
+from quant.kernels import blockwise_linear, dequantize_absmax, w8a16_linear
 from quant.linears import build_linear, read_linear
 from quant.schemes import W8A16, Blockwise, Scheme
-from quant.tensor import QuantizedTensor, dequantize_stored, effective_scales, empty_stored, quantize_tensor
+from quant.tensor import QuantizedTensor, dequantize_stored, empty_stored, quantize_tensor
 
 
 class QuantizedLinear(nn.Module):
@@ -93,8 +93,9 @@ class QuantizedLinear(nn.Module):
             raise QuantError(f"{self}: expected input [..., {self.in_features}], got {list(x.shape)}")
         if not x.is_floating_point():
             raise QuantError(f"{self}: expected a float input, got {x.dtype}")
-        if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-            return x.to(torch.get_autocast_dtype(x.device.type))
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+            return x.to(torch.get_autocast_dtype(device))
         return x
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -110,6 +111,24 @@ class QuantizedLinear(nn.Module):
             self._buffers[name] = moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Copying would truncate a float weight to codes in silence, and read one codebook's codes as another's.
+        error_msgs: list[str] = args[-1]
+        for name, tensor in self.stored.items():
+            loaded = state_dict.get(prefix + name)
+            if loaded is not None and loaded.dtype != tensor.dtype:
+                held = f"the checkpoint holds {loaded.dtype}"
+                error_msgs.append(f"{prefix}{name}: {self.scheme} stores {tensor.dtype}, {held}")
+                return
+        tag = state_dict.get(f"{prefix}weight_format")
+        if isinstance(self.scheme, Blockwise) and tag is not None and tuple(tag.tolist()) != self.scheme.format_tag:
+            error_msgs.append(
+                f"{prefix}weight_format: tensors of format {tuple(tag.tolist())} do not fit {self.scheme}, whose "
+                f"format is {self.scheme.format_tag}: quantize the model with the scheme of the checkpoint"
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         bias = self.bias is not None
@@ -154,6 +173,9 @@ class BlockwiseLinear(QuantizedLinear):
     scheme_type = Blockwise
     scheme: Blockwise
     weight: Tensor
+    weight_absmax: Tensor
+    weight_absmax_scale: Tensor
+    weight_absmax_offset: Tensor
 
     @classmethod
     def from_linear(cls, linear: nn.Module, scheme: Blockwise) -> Self:
@@ -167,23 +189,13 @@ class BlockwiseLinear(QuantizedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
         x = self._check_input(x)
-        absmax = effective_scales(self.scheme, self.stored)
-        scheme = self.scheme
+        scheme, absmax = self.scheme, self.weight_absmax
+        if scheme.double_quant:
+            absmax = dequantize_absmax(absmax, self.weight_absmax_scale, self.weight_absmax_offset)
         y: Tensor = blockwise_linear(
             x, self.weight, absmax, scheme.codebook, scheme.block_size, self.out_features, self.bias
         )
         return y
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        tag = state_dict.get(f"{prefix}weight_format")
-        if tag is not None and tuple(tag.tolist()) != self.scheme.format_tag:
-            error_msgs: list[str] = args[-1]
-            error_msgs.append(
-                f"{prefix.rstrip('.')}: tensors of format {tuple(tag.tolist())} do not fit {self.scheme}, whose format "
-                f"is {self.scheme.format_tag}: quantize the model with the scheme that the checkpoint was made with"
-            )
-            return
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def quantized_linear(linear: nn.Module, scheme: Scheme) -> QuantizedLinear:

@@ -57,7 +57,7 @@ def select(
     heads, tied = output_heads(model), _tied_weights(model)
 
     chosen: list[str] = []
-    left = _subclasses(model)
+    left = _unreadable(model)
     for aliases in layers.values():
         name = aliases[0]
         named = not included.isdisjoint(aliases)
@@ -90,10 +90,11 @@ def output_heads(model: nn.Module) -> set[str]:
         getter = getattr(module, "get_output_embeddings", None)
         if callable(getter):
             returned.add(id(getter()))
+    layers = _linear_layers(model)
     return {
-        name
-        for name, module in model.named_modules()
-        if is_linear(module) and (id(module) in returned or name.rpartition(".")[2] in HEAD_NAMES)
+        aliases[0]
+        for key, aliases in layers.items()
+        if key in returned or any(name.rpartition(".")[2] in HEAD_NAMES for name in aliases)
     }
 
 
@@ -106,13 +107,15 @@ def _linear_layers(model: nn.Module) -> dict[int, list[str]]:
     return layers
 
 
-def _subclasses(model: nn.Module) -> dict[str, str]:
-    """Modules that are linear layers by inheritance only, with the reason they are left."""
-    return {
-        name: f"subclass of nn.Linear ({type(module).__module__}.{type(module).__qualname__})"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not is_linear(module)
-    }
+def _unreadable(model: nn.Module) -> dict[str, str]:
+    """Linear layers that cannot be read as a weight and a bias, with the reason they are left."""
+    left = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
+            left[name] = f"subclass of nn.Linear ({type(module).__module__}.{type(module).__qualname__})"
+        elif isinstance(module, nn.Linear) and not is_linear(module):
+            left[name] = "its weight is no parameter (computed by a hook?)"
+    return left
 
 
 def _tied_weights(model: nn.Module) -> dict[str, str]:

@@ -117,5 +117,17 @@ def cut_windows(
     if window is None:
         positions = getattr(source.config, "max_position_embeddings", None) or LARGEST_DEFAULT_WINDOW
         window = reference_model.WINDOW if source.name == REFERENCE else min(positions, LARGEST_DEFAULT_WINDOW)
+    check_positions(source.config, window, "--window")
     ids = transformers.tokenize(tokenizer, text)[:max_tokens]
     return TokenWindows(ids, window, stride, transformers.bos_token(tokenizer, bos))
+
+
+def check_positions(config: Any, length: int, option: str) -> None:
+    """Check that a model of `config` has positions for `length` tokens.
+
+    Raises:
+        QuantError: it has fewer; the message names `option`.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and length > positions:
+        raise QuantError(f"{option} {length} exceeds the model's {positions} positions: use less")

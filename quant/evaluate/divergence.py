@@ -11,6 +11,7 @@ again and keeps it loaded.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
-from quant.evaluate.perplexity import token_losses
+from quant.evaluate.perplexity import window_losses
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
 
@@ -33,7 +34,9 @@ def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
     """
     log_p = baseline.double().log_softmax(dim=-1)
     log_q = logits.double().log_softmax(dim=-1)
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp_(min=0.0)
+    p = log_p.exp()
+    # 0 log(0/q) counts 0 as usual: masked vocabulary entries have logits of -inf in both models.
+    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1).clamp_(min=0.0)
 
 
 def top1_agreement(baseline: Tensor, logits: Tensor) -> Tensor:
@@ -86,14 +89,14 @@ class Baseline:
         self._dtype = next(model.parameters()).dtype
         losses, kept, size = [], [], 0
         with evaluating(model):
-            for logits, targets in window_logits(model, windows, batch_size, advance):
-                losses.append(token_losses(logits, targets).cpu())
+            for index, (logits, targets) in enumerate(window_logits(model, windows, batch_size, advance)):
+                losses.append(window_losses(windows, index, logits, targets))
                 size += logits.numel() * logits.element_size()
                 if size <= limit_bytes:
                     kept.append(logits.cpu().clone())
         self.measurement = self._measurement(model, losses)
         self._kept: list[Tensor] | None = kept if size <= limit_bytes else None
-        self._model = None if self._kept is not None else model
+        self._model: Any = None if self._kept is not None else model
 
     def _measurement(self, model: Any, losses: list[Tensor]) -> Measurement:
         device = str(next(model.parameters()).device)
@@ -124,10 +127,10 @@ class Baseline:
             QuantError: NaN or infinite logits, or a window that does not fit.
         """
         losses, kls, agreements = [], [], []
-        with evaluating(model):
+        with evaluating(model), evaluating(self._model) if self.keeps_model else nullcontext():
             pairs = zip(window_logits(model, self.windows, self.batch_size, advance), self._logits(), strict=True)
-            for (logits, targets), baseline in pairs:
-                losses.append(token_losses(logits, targets).cpu())
+            for index, ((logits, targets), baseline) in enumerate(pairs):
+                losses.append(window_losses(self.windows, index, logits, targets))
                 kls.append(kl_divergence(baseline.to(logits.device), logits).cpu())
                 agreements.append(top1_agreement(baseline.to(logits.device), logits).cpu())
         return replace(self._measurement(model, losses), kl=torch.cat(kls), top1=torch.cat(agreements))

@@ -58,14 +58,17 @@ def stream_losses(
     Raises:
         QuantError: NaN or infinite logits, naming the window; or the windows do not fit the model.
     """
-    losses = []
     with evaluating(model):
-        for index, (logits, targets) in enumerate(window_logits(model, windows, batch_size, advance)):
-            try:
-                losses.append(token_losses(logits, targets).cpu())
-            except QuantError as error:
-                raise QuantError(f"window {index} (from token {windows.spans[index][0]}): {error}") from error
-    return torch.cat(losses)
+        scored = window_logits(model, windows, batch_size, advance)
+        return torch.cat([window_losses(windows, index, *window) for index, window in enumerate(scored)])
+
+
+def window_losses(windows: TokenWindows, index: int, logits: Tensor, targets: Tensor) -> Tensor:
+    """`token_losses` of window `index` on the CPU; an error names the window."""
+    try:
+        return token_losses(logits, targets).cpu()
+    except QuantError as error:
+        raise QuantError(f"window {index} (from token {windows.spans[index][0]}): {error}") from error
 
 
 def perplexity(model: Any, windows: TokenWindows, batch_size: int = 8) -> float:

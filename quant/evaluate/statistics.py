@@ -6,7 +6,8 @@ resampling tokens would give intervals that are far too narrow. Windows are resa
 whose length follows from the data's own autocorrelation (Politis and White 2004; Politis and Romano 1992), with the
 `arch` package's implementations.
 
-An interval needs enough windows to resample: below `MIN_WINDOWS` there is None rather than a number that looks sure.
+An interval needs enough windows to resample and finite losses: below `MIN_WINDOWS`, or after a token that a model held
+for impossible, there is None rather than a number that looks sure.
 """
 
 import math
@@ -28,7 +29,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """value with its confidence interval [low, high] (None: too few windows)."""
+    """value with its confidence interval [low, high] (None: too few windows, or infinite)."""
 
     value: float
     interval: tuple[float, float] | None
@@ -58,7 +59,7 @@ def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
     sums = _window_sums(values, window_of_token)
     counts = _window_sums(torch.ones_like(values), window_of_token)
     mean = float(sums.sum() / counts.sum())
-    if len(sums) < MIN_WINDOWS:
+    if len(sums) < MIN_WINDOWS or not math.isfinite(mean):
         return Estimate(mean, None)
     # arch takes a second to import, and only measurements need it.
     from arch.bootstrap import CircularBlockBootstrap, optimal_block_length  # noqa: PLC0415

@@ -28,7 +28,7 @@ def local_folder(model: str, trust_remote_code: bool = False, weights: bool = Tr
         QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network.
     """
     path = Path(model).expanduser()
-    if not path.exists():
+    if not _exists(path):
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise QuantError(f"model {model!r}: no such folder, and not a hub id like 'organisation/name'")
         path = _download(
@@ -40,6 +40,13 @@ def local_folder(model: str, trust_remote_code: bool = False, weights: bool = Tr
     if weights:
         _check_weights(path)
     return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file system would take
+        return False
 
 
 def _download(hub_id: str, patterns: tuple[str, ...]) -> Path:
@@ -84,7 +91,7 @@ def _check_json(path: Path, hint: str) -> Any:
 def _check_weights(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(_check_json(index, "")["weight_map"].values()))
+        shards = _shards(index)
     elif (folder / "model.safetensors").is_file():
         shards = ["model.safetensors"]
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
@@ -95,6 +102,16 @@ def _check_weights(folder: Path) -> None:
         raise QuantError(f"{folder} has no model.safetensors: the checkpoint is half-written or not a model")
     for shard in shards:
         _check_shard(folder / shard)
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the files that a model.safetensors.index.json lists."""
+    content = _check_json(index, "")
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise QuantError(f"{index} has no weight_map from tensors to files: the file is damaged, download it again")
+    return sorted(set(names))
 
 
 def _check_shard(path: Path) -> None:

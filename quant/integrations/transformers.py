@@ -45,10 +45,12 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoConfig  # noqa: PLC0415
 
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, OSError, KeyError) as error:
-        raise QuantError(f"{folder}: {_first_line(error)}") from error
+    with _refusing(str(folder)):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        dtype = config.dtype
+        if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"its config asks for the unknown dtype {dtype!r}")
+    return config
 
 
 def phi3_mini_config() -> Any:
@@ -72,11 +74,8 @@ def build_on_meta(config: Any, dtype: torch.dtype, trust_remote_code: bool = Fal
     """The causal language model of `config` on the meta device: modules and shapes, no memory, no values."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
-    except ValueError as error:
-        raise QuantError(f"{config.model_type}: {_first_line(error)}") from error
+    with _refusing(config.model_type), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
 
 
 def load_model(
@@ -97,19 +96,18 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-    try:
-        with quiet_transformers():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                device_map=None if device == "cpu" else device,
-                trust_remote_code=trust_remote_code,
-                quantization_config=quantization_config,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (ValueError, OSError, KeyError) as error:
-        raise QuantError(f"{folder}: {_first_line(error)}") from error
+    _check_device(device)
+    with _refusing(str(folder)), quiet_transformers():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map=None if device == "cpu" else device,
+            trust_remote_code=trust_remote_code,
+            quantization_config=quantization_config,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `info`, and refused below by name
+        )
     wrong = [
         f"{kind.replace('_', ' ')}: {', '.join(map(str, sorted(names, key=str)[:3]))}"
         for kind, names in info.items()
@@ -130,12 +128,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    # A damaged tokenizer.json surfaces as whatever the parser raised.
-    except Exception as error:
-        raise QuantError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    with _refusing(f"{folder}: its tokenizer cannot be loaded"), quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def tokenize(tokenizer: Any, text: str) -> torch.Tensor:
@@ -165,5 +159,33 @@ def bos_token(tokenizer: Any, rule: str) -> int | None:
     return bos if bos is not None and ids and ids[0] == bos else None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn whatever transformers raises about foreign files into one line about `what`.
+
+    Damaged or unusual configs surface as any type, from ZeroDivisionError to the validators' own. Running out of memory
+    is not the file's fault and passes.
+    """
+    try:
+        yield
+    except (QuantError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        raise QuantError(f"{what}: {kind}{first}") from error
+
+
+def _check_device(device: str) -> None:
+    """Raises:
+    QuantError: not a device name, or a CUDA device that this machine does not have.
+    """
+    if device == "auto":
+        return
+    try:
+        parsed = torch.device(device)
+    except RuntimeError as error:
+        raise QuantError(f"unknown device {device!r}: use cpu, cuda, cuda:N or auto") from error
+    count = torch.cuda.device_count()
+    if parsed.type == "cuda" and (parsed.index or 0) >= count:
+        raise QuantError(f"device {device!r} is not there, torch sees {count} CUDA devices: use cpu")

@@ -21,7 +21,9 @@ from quant.numerics.int8 import dequantize_rows
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     compute = torch.promote_types(x.dtype, torch.float32)
     bias = None if bias is None else bias.to(compute)
-    return F.linear(x.to(compute), weight.to(compute), bias).to(x.dtype)
+    # Autocast would round the weight to 16 bits on its way into F.linear.
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.to(compute), weight.to(compute), bias).to(x.dtype)
 
 
 def w8a16_linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:

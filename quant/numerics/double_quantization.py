@@ -46,6 +46,8 @@ def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     count = absmax.numel()
     offset = absmax.mean() if count else absmax.new_zeros(())
+    if torch.isinf(offset):  # the float32 sum overflowed, the mean does not
+        offset = absmax.double().mean().float()
     groups = -(-count // DOUBLE_QUANT_BLOCK)
     centred = absmax.new_zeros(groups * DOUBLE_QUANT_BLOCK)
     torch.sub(absmax, offset, out=centred[:count])

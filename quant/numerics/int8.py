@@ -9,9 +9,9 @@ scale computed in bfloat16 costs about 0.6 dB). The division is a true division:
 overflow for tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient carries one rounding of its own and one
 of the scale's.
 
-A row whose scale would not be a normal float32 (absmax < 127 * 2^-126, about 1.5e-36) is stored as zeros with scale
-0, so the result does not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight
-negates its codes. Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
+A row whose scale would be below 2^-125 (absmax below about 3e-36) is stored as zeros with scale 0, so the result does
+not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.
+Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
 """
 
 import torch
@@ -21,6 +21,8 @@ from quant.errors import QuantError
 from quant.numerics.checks import check_dtype, check_finite
 
 QMAX = 127
+SMALLEST_SCALE = 2.0**-125
+"""Twice the smallest normal float32: a subnormal weight is less than half of it and gets code 0, flushed or not."""
 CHUNK_ELEMENTS = 1 << 22
 """Rows are converted in chunks of about this many elements, so the float32 temporaries stay near 16 MB each."""
 
@@ -51,7 +53,9 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
         absmax = chunk.abs().amax(dim=1)
         check_finite(absmax, weight)
         scale = absmax / QMAX
-        scale = torch.where(scale >= torch.finfo(torch.float32).tiny, scale, 0.0)
+        scale = torch.where(scale >= SMALLEST_SCALE, scale, 0.0)
+        # Rounded up, the largest floats' scale times 127 would be infinite.
+        scale = torch.where(torch.isinf(scale * QMAX), torch.nextafter(scale, torch.zeros_like(scale)), scale)
         # Zero rows are divided by 1 instead of 0; tiny ones too, and their quotients round to code 0.
         quotient = chunk / torch.where(scale > 0, scale, 1.0)[:, None]
         codes[start : start + rows] = quotient.round_().clamp_(-QMAX, QMAX).to(torch.int8)

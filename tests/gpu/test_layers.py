@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import quant
+from quant.modules import quantized_linear
 
 pytestmark = pytest.mark.gpu
 
@@ -41,11 +42,11 @@ def test_quantizing_on_the_gpu_gives_the_codes_of_the_cpu(scheme: quant.Scheme, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_outputs_agree_with_the_cpu(scheme: quant.Scheme, dtype: torch.dtype, device: torch.device) -> None:
-    layer = quant.quantize(nn.Sequential(nn.Linear(256, 64)), scheme).to(dtype)
+    layer = quantized_linear(nn.Linear(256, 64), scheme).to(dtype)
     x = torch.randn(5, 256).to(dtype)
     expected = layer(x).float()
     got = copy.deepcopy(layer).to(device)(x.to(device)).cpu().float()
     # Two float32 sums of K = 256 products (TF32 is off) differ by at most 2 K 2^-24 sum |x w|; then one rounding each.
-    weight = layer[0].dequantize().weight.float().abs()
+    weight = layer.quantized_weight.dequantize(torch.float32).abs()
     bound = 2 * 256 * 2**-24 * (x.float().abs() @ weight.t()) + 2 * torch.finfo(dtype).eps * expected.abs() + 1e-6
     assert bool(((got - expected).abs() <= bound).all())

@@ -1,0 +1,1 @@
+"""What the package promises about itself as a whole: its imports."""

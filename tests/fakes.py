@@ -1,0 +1,148 @@
+"""Fake language models whose losses are known in advance, and stub tokenizers that add BOS or not.
+
+The models are called as the package calls a real one, `model(input_ids=..., use_cache=False).logits`, and compute with
+nothing but indexing and integers, so a row's logits have the same bits whatever batch it is in.
+"""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+CERTAIN = 1e4
+"""A gap between logits that float64 cannot see past: exp(-CERTAIN) is 0, so the larger one has probability exactly 1.
+"""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model returns."""
+
+    logits: Tensor
+
+
+class FakeLM(nn.Module):
+    """Base of the fakes: a vocabulary, a number of positions (None: any) and one parameter, which says on which device
+    it is.
+    """
+
+    def __init__(self, vocab_size: int, positions: int | None = None) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=vocab_size, max_position_embeddings=positions)
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, input_ids: Tensor, use_cache: bool) -> Output:
+        """logits [batch, length, vocabulary] of `input_ids` int64 [batch, length]."""
+        assert not use_cache
+        assert input_ids.dtype == torch.int64
+        return Output(self.predict(input_ids))
+
+    def predict(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def certain(self, tokens: Tensor) -> Tensor:
+        """Logits that give each of `tokens` probability 1."""
+        return torch.nn.functional.one_hot(tokens, self.config.vocab_size).float() * CERTAIN
+
+
+class Uniform(FakeLM):
+    """Every token is equally likely: perplexity is the vocabulary's size."""
+
+    def predict(self, ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, self.config.vocab_size)
+
+
+class Successor(FakeLM):
+    """After t comes t + 1 modulo the vocabulary, for certain."""
+
+    def predict(self, ids: Tensor) -> Tensor:
+        return self.certain((ids + 1) % self.config.vocab_size)
+
+
+class BosOnce(FakeLM):
+    """A successor model that is sure only in rows that begin with BOS and hold no second one; in other rows it is sure
+    of BOS.
+    """
+
+    def __init__(self, vocab_size: int, bos_id: int) -> None:
+        super().__init__(vocab_size)
+        self.bos_id = bos_id
+
+    def predict(self, ids: Tensor) -> Tensor:
+        is_bos = ids == self.bos_id
+        right = is_bos[:, :1] & (is_bos.sum(dim=1, keepdim=True) == 1)
+        return self.certain(torch.where(right, (ids + 1) % self.config.vocab_size, self.bos_id))
+
+
+class Bigram(FakeLM):
+    """The logits after token t are row t of `table`, in the table's dtype."""
+
+    def __init__(self, table: Tensor, positions: int | None = None) -> None:
+        super().__init__(table.shape[1], positions)
+        self.register_buffer("table", table)
+
+    def predict(self, ids: Tensor) -> Tensor:
+        return self.get_buffer("table")[ids]
+
+
+class Context(Bigram):
+    """The logits depend on all tokens of the row so far: row (1 t0 + 2 t1 + 3 t2 + ...) modulo the rows of `table`."""
+
+    def predict(self, ids: Tensor) -> Tensor:
+        weights = torch.arange(1, ids.shape[1] + 1)
+        return super().predict((ids * weights).cumsum(dim=1) % len(self.get_buffer("table")))
+
+
+class Probe(FakeLM):
+    """Its "logits" tell what it was given: [token, tokens of the row so far, first token of the row]; `shapes` records
+    its inputs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(vocab_size=1 << 30)
+        self.shapes: list[tuple[int, int]] = []
+        self.modes: list[tuple[bool, bool, bool]] = []
+
+    def predict(self, ids: Tensor) -> Tensor:
+        batch, length = ids.shape
+        self.shapes.append((batch, length))
+        self.modes.append((self.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        seen = torch.arange(1, length + 1).expand(batch, length)
+        return torch.stack([ids, seen, ids[:, :1].expand(batch, length)], dim=-1)
+
+
+class StubTokenizer:
+    """One token per byte, from 3 on; puts `bos_token_id` first if it `adds_bos` and special tokens are asked for."""
+
+    def __init__(self, bos_token_id: int | None = 1, adds_bos: bool = False) -> None:
+        self.bos_token_id, self.adds_bos = bos_token_id, adds_bos
+
+    def __call__(self, text: str, add_special_tokens: bool = True, **_: object) -> dict[str, list[int]]:
+        ids = [3 + byte for byte in text.encode()]
+        if add_special_tokens and self.adds_bos and self.bos_token_id is not None:
+            ids = [self.bos_token_id, *ids]
+        return {"input_ids": ids}
+
+
+def table(rows: int, vocab_size: int, seed: int = 0, spread: float = 2.0) -> Tensor:
+    """Random float32 logits [rows, vocab_size] from their own stream."""
+    return torch.randn(rows, vocab_size, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def stream(length: int, vocab_size: int, seed: int = 1) -> Tensor:
+    """Random token ids int64 [length] from their own stream."""
+    return torch.randint(vocab_size, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+def log_sum_exp(row: list[float]) -> float:
+    """log(sum(exp(row))) in float64, one term at a time."""
+    highest = max(row)
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in row))
+
+
+def expected_kl(p: list[float], q: list[float]) -> float:
+    """KL(softmax(p) || softmax(q)): sum p (log p - log q) in float64, one term at a time."""
+    log_p, log_q = log_sum_exp(p), log_sum_exp(q)
+    return math.fsum(math.exp(a - log_p) * ((a - log_p) - (b - log_q)) for a, b in zip(p, q, strict=True))

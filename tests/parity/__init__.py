@@ -1,0 +1,1 @@
+"""Bit for bit against other implementations of the same formats."""

@@ -1,0 +1,1 @@
+"""Properties that hold for every weight, searched by hypothesis; the bounds are derived where they stand."""

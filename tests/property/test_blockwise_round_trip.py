@@ -1,0 +1,128 @@
+"""NF4, FP4 and INT4 for every weight: the error equals the distance to the levels, every code comes back, twice is
+once.
+
+a is a block's absmax, u = 2^-24. w/a is computed as w * (1/a) with two roundings, so it is off by 2 u; the midpoint
+that it is compared with is off by u/2, which may make the second nearest level, u further away, win; level * a is
+rounded once more. Hence -u a <= |w - w'| - distance <= 6 u a, where distance is that of w to the nearest level times a.
+"""
+
+import itertools
+import math
+
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quant import quantize_tensor
+from quant.numerics.blockwise import quantize_blocks
+from quant.schemes import Blockwise
+from tests import oracle
+from tests.strategies import BLOCKWISE_SCHEMES, DTYPES, SMALL_BLOCKS, bits, blockwise_schemes, tame_weights, weights
+
+U = oracle.UNIT_ROUNDOFF
+SLACK = 1 + 2.0**-20
+"""For second-order terms and float64."""
+PLAIN = tuple(scheme for scheme in BLOCKWISE_SCHEMES if not scheme.double_quant)
+SMALL_PLAIN = tuple(scheme for scheme in SMALL_BLOCKS if not scheme.double_quant)
+plain_schemes = st.one_of(st.sampled_from(SMALL_PLAIN), st.sampled_from(PLAIN))
+
+
+def levels_in_use(scheme: Blockwise) -> Tensor:
+    """The levels that a quotient within [-1, 1] can be nearest to, float64."""
+    return torch.tensor(sorted({level for level in oracle.LEVELS[scheme.name] if abs(level) <= 1}), dtype=torch.float64)
+
+
+def codes_of(scheme: Blockwise, weight: Tensor) -> list[int]:
+    return oracle.unpack(quantize_tensor(weight, scheme).codes.tolist(), weight.numel())
+
+
+@given(weights(DTYPES), plain_schemes)
+def test_codes_and_absmax_are_the_oracle_s(weight: Tensor, scheme: Blockwise) -> None:
+    levels = oracle.LEVELS[scheme.name]
+    codes, expected = oracle.quantize_blocks(weight.float().reshape(-1).tolist(), levels, scheme.block_size)
+    packed, absmax = quantize_blocks(weight, scheme.codebook, scheme.block_size)
+    assert packed.tolist() == oracle.pack(codes, oracle.nearest_code(0.0, levels))
+    assert absmax.tolist() == expected
+
+
+@given(weights(DTYPES), plain_schemes)
+def test_the_error_is_the_distance_to_the_levels(weight: Tensor, scheme: Blockwise) -> None:
+    quantized = quantize_tensor(weight, scheme)
+    exact = weight.float().double().reshape(-1)
+    error = (quantized.dequantize(torch.float32).double().reshape(-1) - exact).abs()
+    absmax = quantized.scales.double().repeat_interleave(scheme.block_size)[: exact.numel()]
+    normal = absmax >= 1e-38 * SLACK
+    quotient = exact / torch.where(normal, absmax, 1.0)
+    distance = (quotient[:, None] - levels_in_use(scheme)).abs().amin(dim=1) * absmax
+    assert ((error >= distance - U * absmax * SLACK) & (error <= distance + 6 * U * absmax * SLACK))[normal].all()
+    assert (error <= absmax * (scheme.worst_case_error + 4 * U))[normal].all()
+    # Below, the nearest level may be 0, which is wrong by the weight itself; a subnormal product rounds to 2^-150.
+    assert (error <= absmax + 2.0**-149)[~normal].all()
+
+
+@given(weights(DTYPES), plain_schemes)
+def test_the_largest_weight_of_each_block_comes_back_exactly(weight: Tensor, scheme: Blockwise) -> None:
+    back = quantize_tensor(weight, scheme).dequantize(torch.float32).reshape(-1)
+    blocks, restored_blocks = (torch.split(flat, scheme.block_size) for flat in (weight.float().reshape(-1), back))
+    for block, restored in zip(blocks, restored_blocks, strict=True):
+        largest = block.abs() == block.abs().max()
+        assert torch.equal(restored[largest], block[largest]) or block.abs().max() <= 1e-38
+
+
+@given(st.sampled_from(PLAIN), st.floats(1e-30, 1e30))
+def test_a_ramp_is_as_wrong_as_16_levels_must_make_it(scheme: Blockwise, absmax: float) -> None:
+    """Of n evenly spaced points some level serves at least n/16, so it is off by half of their spread."""
+    count = scheme.block_size
+    weight = (torch.linspace(-1, 1, count, dtype=torch.float64) * absmax).float()
+    back = quantize_tensor(weight, scheme).dequantize()
+    worst = (back.double() - weight.double()).abs().max().item() / absmax
+    assert (math.ceil(count / 16) - 1) / (count - 1) - 2.0**-20 <= worst <= scheme.worst_case_error + 2.0**-20
+    assert len(set(back.tolist())) <= 16
+
+
+@given(
+    st.sampled_from(SMALL_PLAIN),
+    st.lists(st.integers(0, 15), max_size=150),
+    st.floats(2.0**-100, 2.0**100, width=32),
+    st.booleans(),
+)
+def test_every_code_comes_back_whatever_the_absmax(
+    scheme: Blockwise, codes: list[int], absmax: float, negative: bool
+) -> None:
+    """Each block begins with 1 or -1. FP4's second zero comes back as the first, and INT4 never uses code 0."""
+    levels = oracle.LEVELS[scheme.name]
+    first = levels.index(-1.0 if negative else 1.0)
+    sent = [first if index % scheme.block_size == 0 else code for index, code in enumerate([first, *codes])]
+    assume(scheme.name != "int4" or 0 not in sent)
+    weight = torch.tensor([oracle.f32(levels[code] * absmax) for code in sent])
+    assert codes_of(scheme, weight) == [0 if (scheme.name, code) == ("fp4", 8) else code for code in sent]
+
+
+@given(tame_weights(), blockwise_schemes())
+def test_quantizing_what_was_dequantized_gives_the_same_codes(weight: Tensor, scheme: Blockwise) -> None:
+    """For blocks whose absmax, after double quantization, is positive and normal, or 0: the block's largest level is 1
+    or -1, so its absmax is unchanged, and every other quotient is within 3 u of its level, where the nearest midpoint
+    is 0.002 away.
+    """
+    quantized = quantize_tensor(weight, scheme)
+    assume(bool(((quantized.scales >= 1e-30) | (quantized.scales == 0)).all()))
+    before = codes_of(scheme, weight)
+    after = codes_of(scheme, quantized.dequantize())
+    zeros = {8: 0} if scheme.name == "fp4" else {}
+    assert after == [zeros.get(code, code) for code in before]
+
+
+@given(weights((torch.bfloat16, torch.float16)), blockwise_schemes())
+def test_half_precision_weights_are_quantized_as_their_float32_copies(weight: Tensor, scheme: Blockwise) -> None:
+    actual, expected = quantize_tensor(weight, scheme).stored, quantize_tensor(weight.float(), scheme).stored
+    assert {name: bits(part) for name, part in actual.items()} == {name: bits(part) for name, part in expected.items()}
+
+
+def test_the_levels_leave_room_for_roundings() -> None:
+    """What the proofs above rely on: neighbouring levels are at least 0.004 apart, so a midpoint is 0.002 from its
+    levels.
+    """
+    for levels in oracle.LEVELS.values():
+        distinct = sorted(set(levels))
+        assert min(high - low for low, high in itertools.pairwise(distinct)) > 0.004

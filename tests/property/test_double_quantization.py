@@ -1,0 +1,57 @@
+"""The absmax in 8 bits, for every list of absmax values: equal to the oracle, and within half a gap of the scale."""
+
+import itertools
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quant import quantize_tensor
+from quant.codebooks import DYNAMIC8_LEVELS
+from quant.numerics.double_quantization import dequantize_absmax, quantize_absmax
+from quant.schemes import FP4, INT4, NF4, Blockwise
+from tests import oracle
+from tests.strategies import generator, tame_weights
+
+HALF_GAP = max(high - low for low, high in itertools.pairwise(DYNAMIC8_LEVELS)) / 2
+GRID_STEP = 2 / 65535
+
+
+@st.composite
+def absmax_values(draw: st.DrawFn) -> Tensor:
+    """Up to three groups: a few drawn values, repeated and multiplied by noise of a drawn width."""
+    few = draw(st.lists(st.one_of(st.just(0.0), st.floats(1e-12, 1e12)), min_size=1, max_size=5))
+    count = draw(st.sampled_from((1, 2, 255, 256, 257, 600)))
+    width = draw(st.sampled_from((0.0, 1e-3, 1.0)))
+    noise = torch.rand(count, generator=generator(draw(st.integers(0, 2**32 - 1))))
+    return torch.tensor(few).repeat(count)[:count] * (1 + width * noise)
+
+
+@given(absmax_values())
+def test_codes_scales_and_values_are_the_oracle_s(absmax: Tensor) -> None:
+    codes, scales, offset = quantize_absmax(absmax)
+    expected_codes, expected_scales = oracle.quantize_absmax(absmax.tolist(), offset.item(), DYNAMIC8_LEVELS)
+    assert codes.tolist() == expected_codes
+    assert scales.tolist() == expected_scales
+    back = dequantize_absmax(codes, scales, offset).tolist()
+    assert back == oracle.dequantize_absmax(expected_codes, expected_scales, offset.item(), DYNAMIC8_LEVELS)
+
+
+@given(absmax_values())
+def test_the_error_is_at_most_half_a_gap_and_half_a_grid_step_of_the_scale(absmax: Tensor) -> None:
+    """Seven float32 roundings come on top: of the difference, the quotient (two), the grid (three) and the result."""
+    codes, scales, offset = quantize_absmax(absmax)
+    error = (dequantize_absmax(codes, scales, offset).double() - absmax.double()).abs()
+    bound = scales.double().repeat_interleave(256)[: absmax.numel()] * (HALF_GAP + GRID_STEP / 2)
+    assert (error <= bound + 8 * oracle.UNIT_ROUNDOFF * absmax.max().item()).all()
+
+
+@given(tame_weights(), st.sampled_from((NF4, FP4, INT4)))
+def test_double_quantization_changes_the_scales_and_not_the_codes(weight: Tensor, kind: type[Blockwise]) -> None:
+    plain, double = quantize_tensor(weight, kind(32)), quantize_tensor(weight, kind(32, True))
+    assert torch.equal(plain.codes, double.codes)
+    levels = torch.tensor(oracle.LEVELS[plain.scheme.name])
+    level = levels[torch.tensor(oracle.unpack(double.codes.tolist(), weight.numel()))]
+    expected = level * double.scales.repeat_interleave(32)[: weight.numel()]
+    assert torch.equal(double.dequantize().reshape(-1), expected)

@@ -1,0 +1,102 @@
+"""What a change of the weight does to the codes: powers of two, the sign, the order of rows, joining of matrices."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quant import INT4, W8A16, quantize_tensor
+from quant.numerics.blockwise import quantize_blocks
+from quant.numerics.int8 import quantize_rows
+from quant.schemes import Scheme
+from tests import oracle
+from tests.strategies import BLOCKWISE_SCHEMES, generator, schemes, tame_weights, weights
+
+ONE_BLOCK_ROWS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64 and not scheme.double_quant)
+
+
+@given(tame_weights(), schemes(), st.integers(-20, 20))
+def test_a_power_of_two_scales_the_scales_and_leaves_the_codes(weight: Tensor, scheme: Scheme, exponent: int) -> None:
+    """Exact as long as nothing under- or overflows; the floor under the absmax of a zero tail is a constant."""
+    factor = 2.0**exponent
+    plain, scaled = quantize_tensor(weight, scheme), quantize_tensor(weight * factor, scheme)
+    assert torch.equal(plain.codes, scaled.codes)
+    assert torch.equal(plain.dequantize() * factor, scaled.dequantize())
+    floor = plain.scales == oracle.SMALLEST_DIVISOR
+    assert torch.equal((plain.scales * factor)[~floor], scaled.scales[~floor]) or not weight.any()
+
+
+@given(weights())
+def test_w8a16_mirrors_the_codes_of_the_negated_weight(weight: Tensor) -> None:
+    codes, scales = quantize_rows(weight)
+    mirrored, mirrored_scales = quantize_rows(-weight)
+    assert torch.equal(mirrored, -codes)
+    assert torch.equal(mirrored_scales, scales)
+
+
+@given(weights(), st.sampled_from((32, 64, 4096)))
+def test_int4_mirrors_the_codes_but_where_a_quotient_is_a_tie(weight: Tensor, block_size: int) -> None:
+    """Code c stands for (c - 8)/7, so mirrored codes sum to 16; on a midpoint both signs take the lower level and sum
+    to 15.
+    """
+    plain, mirrored = quantize_tensor(weight, INT4(block_size)), quantize_tensor(-weight, INT4(block_size))
+    assert torch.equal(plain.scales, mirrored.scales)
+    codes, mirrored_codes = (oracle.unpack(part.codes.tolist(), weight.numel()) for part in (plain, mirrored))
+    midpoints = {oracle.f32((low + high) / 2) for low, high in zip(oracle.INT4[1:-1], oracle.INT4[2:], strict=True)}
+    blocks = torch.split(weight.reshape(-1), block_size)
+    quotients = [value for block in blocks for value in quotients_of(block.tolist(), block_size)]
+    for code, mirrored_code, quotient in zip(codes, mirrored_codes, quotients, strict=True):
+        assert code + mirrored_code == (15 if quotient in midpoints else 16)
+
+
+def quotients_of(block: list[float], block_size: int) -> list[float]:
+    """What is compared with the levels: times the reciprocal in a full block, divided in a short one."""
+    divisor = max(oracle.SMALLEST_DIVISOR, *map(abs, block), 0.0)
+    reciprocal = oracle.f32(1 / divisor)
+    return [oracle.f32(value * reciprocal if len(block) == block_size else value / divisor) for value in block]
+
+
+@given(weights(min_rows=2), st.integers(0, 2**32 - 1))
+def test_w8a16_quantizes_each_row_by_itself(weight: Tensor, seed: int) -> None:
+    order = torch.randperm(len(weight), generator=generator(seed))
+    codes, scales = quantize_rows(weight)
+    permuted_codes, permuted_scales = quantize_rows(weight[order])
+    assert torch.equal(permuted_codes, codes[order])
+    assert torch.equal(permuted_scales, scales[order])
+    one_codes, one_scale = quantize_rows(weight[:1])
+    assert torch.equal(one_codes, codes[:1])
+    assert torch.equal(one_scale, scales[:1])
+
+
+@given(st.data(), st.sampled_from(ONE_BLOCK_ROWS))
+def test_joined_matrices_of_whole_blocks_get_joined_codes(data: st.DataObject, scheme: Scheme) -> None:
+    """The first part is 64 wide, a whole number of blocks; the second may have any tail. W8A16 joins any rows."""
+    first = data.draw(
+        weights().map(lambda weight: torch.nn.functional.pad(weight, (0, -weight.shape[1] % 64)).reshape(-1))
+    )
+    second = data.draw(weights()).reshape(-1)
+    parts = [quantize_tensor(part, scheme) for part in (first, second)]
+    whole = quantize_tensor(torch.cat([first, second]), scheme)
+    assert torch.equal(whole.codes, torch.cat([part.codes for part in parts]))
+    assert torch.equal(whole.scales, torch.cat([part.scales for part in parts]))
+
+
+@given(weights(), weights())
+def test_w8a16_joins_rows(first: Tensor, second: Tensor) -> None:
+    width = min(first.shape[1], second.shape[1])
+    parts = [quantize_tensor(part[:, :width], W8A16()) for part in (first, second)]
+    whole = quantize_tensor(torch.cat([first[:, :width], second[:, :width]]), W8A16())
+    assert torch.equal(whole.codes, torch.cat([part.codes for part in parts]))
+    assert torch.equal(whole.scales, torch.cat([part.scales for part in parts]))
+
+
+@given(weights(min_rows=2), st.sampled_from(("nf4", "fp4", "int4")))
+def test_a_block_is_quantized_by_itself(weight: Tensor, codebook: str) -> None:
+    """Changing the first block of 32 changes neither the codes nor the absmax of the others."""
+    flat = weight.reshape(-1)
+    changed = flat.clone()
+    changed[:32] = 1.0
+    packed, absmax = quantize_blocks(flat, codebook, 32)
+    changed_packed, changed_absmax = quantize_blocks(changed, codebook, 32)
+    assert torch.equal(packed[16:], changed_packed[16:])
+    assert torch.equal(absmax[1:], changed_absmax[1:])

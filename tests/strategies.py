@@ -1,0 +1,164 @@
+"""What hypothesis draws: weights with edge rows, odd shapes, dtypes, memory layouts and schemes; and how to compare
+their bits.
+
+A weight is drawn row by row: zeros, -0.0, subnormals, tiny and huge magnitudes, one outlier, all equal, a ramp, normal
+noise, or a short list of arbitrary floats. Magnitudes stay within the dtype's finite range.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quant.schemes import BLOCK_SIZES, FP4, INT4, NF4, W8A16, Blockwise, Scheme
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+SHAPES = ((1, 1), (1, 2), (3, 1), (2, 3), (4, 13), (3, 32), (1, 63), (2, 64), (3, 65), (4, 33), (2, 96), (2, 129))
+BLOCKWISE_SCHEMES: tuple[Blockwise, ...] = tuple(
+    kind(block_size, double_quant)
+    for kind in (NF4, FP4, INT4)
+    for block_size in BLOCK_SIZES
+    for double_quant in (False, True)
+)
+ALL_SCHEMES: tuple[Scheme, ...] = (W8A16(), *BLOCKWISE_SCHEMES)
+SMALL_BLOCKS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64)
+FLOAT32_MAX = torch.finfo(torch.float32).max
+HUGE = 3.4e38
+"""Magnitudes are drawn up to here; the largest float32 has a test of its own."""
+
+Row = list[float]
+
+
+def scheme_id(scheme: Scheme) -> str:
+    """A short readable test id, as in nf4-64-dq."""
+    if not isinstance(scheme, Blockwise):
+        return scheme.name
+    return f"{scheme.name}-{scheme.block_size}{'-dq' if scheme.double_quant else ''}"
+
+
+def bits(tensor: Tensor) -> list[int]:
+    """The bytes of `tensor` in logical order: equal only for the same bits, signs of zeros and NaNs included."""
+    data: list[int] = tensor.detach().contiguous().reshape(-1).view(torch.uint8).tolist()
+    return data
+
+
+def generator(seed: int) -> torch.Generator:
+    """A random stream of its own, so that a test does not depend on the tests before it."""
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(shape: Sequence[int], seed: int = 0, std: float = 1.0) -> Tensor:
+    """float32 normal noise from its own stream."""
+    return torch.randn(*shape, generator=generator(seed)) * std
+
+
+def _signed(magnitudes: st.SearchStrategy[float]) -> st.SearchStrategy[float]:
+    return st.builds(math.copysign, magnitudes, st.sampled_from((-1.0, 1.0)))
+
+
+def _values(length: int, low: float, high: float) -> st.SearchStrategy[Row]:
+    """A few values between `low` and `high` in magnitude, repeated to fill the row."""
+    few = st.lists(_signed(st.floats(low, high)), min_size=1, max_size=6)
+    return few.map(lambda values: [values[index % len(values)] for index in range(length)])
+
+
+def _noise(length: int) -> st.SearchStrategy[Row]:
+    def row(seed: int, exponent: int) -> Row:
+        values: Row = normal((length,), seed, 10.0**exponent).tolist()
+        return values
+
+    return st.builds(row, st.integers(0, 2**32 - 1), st.integers(-4, 2))
+
+
+def _outlier(length: int) -> st.SearchStrategy[Row]:
+    def row(index: int, small: float, large: float) -> Row:
+        return [small] * index + [large] + [small] * (length - index - 1)
+
+    return st.builds(row, st.integers(0, length - 1), _signed(st.floats(0, 1e-3)), _signed(st.floats(1, 1e3)))
+
+
+@functools.cache
+def rows(length: int) -> st.SearchStrategy[Row]:
+    """One row of any kind; cached, because building a strategy costs more than drawing from it."""
+    return st.one_of(
+        st.just([0.0] * length),
+        st.just([-0.0] * length),
+        _values(length, 0.0, 2.0**-126),
+        _values(length, 1e-40, 1e-30),
+        _values(length, 1e30, HUGE),
+        _values(length, 0.0, 10.0),
+        st.floats(-100, 100).map(lambda value: [value] * length),
+        st.floats(1e-6, 1e6).map(lambda step: [step * (index - length // 2) for index in range(length)]),
+        _outlier(length),
+        _noise(length),
+    )
+
+
+def cast(values: Sequence[Row], dtype: torch.dtype) -> Tensor:
+    """A matrix of `dtype`, each value clamped to the finite range of `dtype` and to `HUGE`."""
+    limit = min(torch.finfo(dtype).max, HUGE)
+    return torch.tensor(values, dtype=torch.float64).clamp(-limit, limit).to(dtype)
+
+
+@st.composite
+def weights(draw: st.DrawFn, dtypes: Sequence[torch.dtype] = (torch.float32,), min_rows: int = 1) -> Tensor:
+    """A matrix [out, in] of any kind of rows."""
+    out_features, in_features = draw(st.sampled_from([shape for shape in SHAPES if shape[0] >= min_rows]))
+    values = [draw(rows(in_features)) for _ in range(out_features)]
+    return cast(values, draw(st.sampled_from(dtypes)))
+
+
+@st.composite
+def tame_weights(draw: st.DrawFn) -> Tensor:
+    """A float32 matrix whose values are 0 or between 1e-12 and 1e12 in magnitude: no float32 operation under- or
+    overflows.
+    """
+    weight = draw(weights())
+    magnitude = weight.abs().clamp(1e-12, 1e12).copysign(weight)
+    return torch.where(weight.abs() < 1e-30, 0.0, magnitude)
+
+
+def schemes() -> st.SearchStrategy[Scheme]:
+    """Every scheme, block size and double quantization."""
+    return st.sampled_from(ALL_SCHEMES)
+
+
+def blockwise_schemes() -> st.SearchStrategy[Blockwise]:
+    """Every blockwise scheme, half of them with small blocks, of which a drawn weight has several."""
+    return st.one_of(st.sampled_from(SMALL_BLOCKS), st.sampled_from(BLOCKWISE_SCHEMES))
+
+
+def _holder(tensor: Tensor, *shape: int) -> Tensor:
+    """Memory full of NaN, so that reading outside the view shows."""
+    return torch.full(shape, math.nan, dtype=tensor.dtype)
+
+
+def _every_second_row(tensor: Tensor) -> Tensor:
+    holder = _holder(tensor, 2 * tensor.shape[0], tensor.shape[1])
+    holder[::2] = tensor
+    return holder[::2]
+
+
+def _every_second_column(tensor: Tensor) -> Tensor:
+    holder = _holder(tensor, tensor.shape[0], 2 * tensor.shape[1])
+    holder[:, ::2] = tensor
+    return holder[:, ::2]
+
+
+def _offset(tensor: Tensor) -> Tensor:
+    holder = _holder(tensor, tensor.numel() + 7)
+    holder[3 : 3 + tensor.numel()] = tensor.reshape(-1)
+    return holder[3 : 3 + tensor.numel()].view(tensor.shape)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda tensor: tensor.t().contiguous().t(),
+    "every second row": _every_second_row,
+    "every second column": _every_second_column,
+    "offset": _offset,
+    "expanded": lambda tensor: tensor[:1].expand(tensor.shape),
+}
+"""Ways to lay a matrix out in memory: the same values with other strides ("expanded" repeats the first row)."""

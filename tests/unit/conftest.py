@@ -1,0 +1,148 @@
+"""A tiny Phi-3 with a byte-level tokenizer on disk, as a user's model folder: random weights, made once per run, never
+downloaded.
+"""
+
+import importlib.util
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
+
+from quant import cli, reference_model
+from tests.unit.cli_runner import Outcome, Run
+
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+SHARPNESS = 20
+"""Random weights predict nearly uniformly. A head this much larger makes logits of a few nats, so that quantizing
+changes something.
+"""
+
+
+def words(count: int) -> str:
+    """Pseudo-random words, always the same."""
+    source = random.Random(1)
+    return " ".join("".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=source.randint(1, 9))) for _ in range(count))
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Byte-level BPE of 300 tokens, of which the first three are special; adds no BOS by itself."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([words(500)], trainer)
+    pad, bos, eos = SPECIAL_TOKENS
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, bos_token=bos, eos_token=eos).save_pretrained(
+        folder
+    )
+
+
+def save_model(folder: Path, tied: bool) -> Path:
+    config = Phi3Config(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        original_max_position_embeddings=256,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=tied,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = Phi3ForCausalLM(config)
+    model.lm_head.weight.data.mul_(1 if tied else SHARPNESS)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vocabulary 512, hidden 64, two layers, 256 positions, untied head: 9 linear layers."""
+    return save_model(tmp_path_factory.mktemp("tiny-phi3"), tied=False)
+
+
+@pytest.fixture(scope="session")
+def tied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the head's weight shared with the embedding."""
+    return save_model(tmp_path_factory.mktemp("tied-phi3"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of a few thousand tokens."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(words(1000), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def single_threaded() -> Iterator[None]:
+    """One thread: on a busy machine the threads of a tiny operation mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def quick_comparisons(model_folder: Path, single_threaded: None) -> Iterator[None]:
+    """For tests that run whole comparisons: the tiny model in place of the embedded one, which they warm up with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_model, "FOLDER", model_folder)
+        yield
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("inspect", folder)`: the command line's entry point with these arguments."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["quant", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capsys.readouterr()
+        return Outcome(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading weights fails the test: what can be seen without them must be refused without them."""
+    monkeypatch.setattr("quant.variants.load_model", lambda *_, **__: pytest.fail("loaded a model"))
+
+
+@pytest.fixture
+def damaged_folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model, for a test to damage."""
+    return shutil.copytree(model_folder, tmp_path / "model")
+
+
+@pytest.fixture
+def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where it is not installed."""
+    find_spec = importlib.util.find_spec
+
+    def find_others(name: str, package: str | None = None) -> object:
+        return None if name == "bitsandbytes" else find_spec(name, package)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_others)

@@ -1,0 +1,94 @@
+"""Fingerprints: they hold what a result depends on, and results that differ in any of it refuse to be compared, by
+name.
+"""
+
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+
+from quant.errors import QuantError
+from quant.evaluate.fingerprint import ACCURACY_FIELDS, Fingerprint, require_comparable, take_fingerprint
+from quant.evaluate.windows import TokenWindows
+
+OTHER: dict[str, object] = {
+    "tokens_sha256": "0" * 64,
+    "scored_tokens": 8,
+    "window": 5,
+    "stride": 1,
+    "bos_id": None,
+    "dtype": "bfloat16",
+    "batch_size": 9,
+    "device": "NVIDIA H200",
+    "cpu": "another CPU",
+    "threads": 999,
+    "versions": {"torch": "1.0"},
+}
+FIELDS = [field.name for field in dataclasses.fields(Fingerprint)]
+
+
+def taken(window: int = 6, stride: int | None = None, bos_id: int | None = 0) -> Fingerprint:
+    return take_fingerprint(TokenWindows(torch.arange(10), window, stride, bos_id), torch.float32, 2, "cpu")
+
+
+def test_it_holds_what_was_measured() -> None:
+    fingerprint = taken()
+    assert fingerprint.tokens_sha256 == TokenWindows(torch.arange(10), 3).sha256
+    assert (fingerprint.scored_tokens, fingerprint.window, fingerprint.stride, fingerprint.bos_id) == (9, 6, 5, 0)
+    assert (fingerprint.dtype, fingerprint.batch_size, fingerprint.device) == ("float32", 2, "cpu")
+    assert fingerprint.threads == torch.get_num_threads()
+    assert fingerprint.versions["torch"] == torch.__version__
+    assert {"python", "transformers"} <= set(fingerprint.versions)
+    assert re.search(r"\d+ cores", fingerprint.cpu)
+
+
+def test_the_default_stride_is_recorded_as_the_number_it_stands_for() -> None:
+    assert taken(6, None, 0) == taken(6, 5, 0)
+    assert taken(6, None, None) == taken(6, 6, None)
+    assert taken(6, None, 0) != taken(6, 4, 0)
+
+
+def test_it_is_plain_data() -> None:
+    record = dataclasses.asdict(taken())
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_equal_fingerprints_may_be_compared() -> None:
+    require_comparable(taken(), taken())
+    require_comparable(taken(), taken(), ACCURACY_FIELDS)
+
+
+def test_every_field_has_a_counterexample() -> None:
+    assert list(OTHER) == FIELDS
+    assert set(ACCURACY_FIELDS) <= set(FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_differing_field_is_named_with_both_values(name: str) -> None:
+    here = taken()
+    other = dataclasses.replace(here, **{name: OTHER[name]})  # type: ignore[arg-type]
+    with pytest.raises(QuantError) as caught:
+        require_comparable(here, other)
+    message = str(caught.value)
+    assert f"{name}: {getattr(here, name)} and {OTHER[name]}" in message
+    assert [field for field in FIELDS if re.search(rf"\b{field}: ", message)] == [name]
+
+
+def test_all_differing_fields_are_named() -> None:
+    here = taken()
+    with pytest.raises(QuantError) as caught:
+        require_comparable(here, Fingerprint(**OTHER))  # type: ignore[arg-type]
+    assert all(f"{name}: " in str(caught.value) for name in FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_accuracy_depends_on_the_text_and_not_on_the_machine(name: str) -> None:
+    here = taken()
+    other = dataclasses.replace(here, **{name: OTHER[name]})  # type: ignore[arg-type]
+    if name in ("batch_size", "device", "cpu", "threads", "versions"):
+        require_comparable(here, other, ACCURACY_FIELDS)
+    else:
+        with pytest.raises(QuantError, match=f"{name}: "):
+            require_comparable(here, other, ACCURACY_FIELDS)

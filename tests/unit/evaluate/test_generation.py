@@ -1,0 +1,212 @@
+"""Timing of generation on a fake clock, greedy tokens of a real tiny model, and the peak of memory with a planted
+allocation.
+"""
+
+import math
+import sys
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import Phi3Config, Phi3ForCausalLM
+
+from quant.errors import QuantError
+from quant.evaluate import generation
+from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
+
+PLANTED = 200 * 10**6
+PREFILL_SECONDS, DECODE_SECONDS = 2.0, 0.25
+
+
+class Generator(nn.Module):
+    """A model whose `generate` counts up from the prompt and takes its time on a fake clock, more in every call by
+    `slower`.
+    """
+
+    def __init__(self, slower: float = 0.0, positions: int | None = 64) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(()))
+        self.config = SimpleNamespace(max_position_embeddings=positions)
+        self.now, self.slower = 0.0, slower
+        self.calls: list[dict[str, Any]] = []
+
+    def generate(self, inputs: Tensor, **options: Any) -> Tensor:
+        self.calls.append(
+            {"prompt": inputs.tolist(), "training": self.training, "mode": torch.is_inference_mode_enabled(), **options}
+        )
+        count = options["max_new_tokens"]
+        self.now += PREFILL_SECONDS + (count - 1) * DECODE_SECONDS + self.slower * len(self.calls)
+        return torch.cat([inputs, inputs[:, -1:] + torch.arange(1, count + 1)], dim=1)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, model: Generator, **options: Any) -> generation.Generation:
+    monkeypatch.setattr(generation, "time", SimpleNamespace(perf_counter=lambda: model.now))
+    return measure_generation(model, torch.tensor([5, 6, 7, 8]), **options)
+
+
+def test_speeds_follow_from_one_token_and_from_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = measured(monkeypatch, Generator(), new_tokens=9)
+    assert (result.prompt_tokens, result.new_tokens) == (4, 9)
+    assert result.seconds == PREFILL_SECONDS + 8 * DECODE_SECONDS
+    assert result.prefill_tokens_per_second == 4 / PREFILL_SECONDS
+    assert result.decode_tokens_per_second == 1 / DECODE_SECONDS
+    assert result.tokens == tuple(range(9, 18))
+
+
+def test_one_warm_up_and_then_both_lengths_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Generator()
+    measured(monkeypatch, model, new_tokens=9, repeats=3)
+    assert [call["max_new_tokens"] for call in model.calls] == [2, 1, 9, 1, 9, 1, 9]
+    for call in model.calls:
+        assert call["prompt"] == [[5, 6, 7, 8]]
+        assert (call["do_sample"], call["num_beams"]) == (False, 1)
+        assert call["min_new_tokens"] == call["max_new_tokens"]
+        assert call["attention_mask"].tolist() == [[1, 1, 1, 1]]
+        assert (call["training"], call["mode"]) == (False, True)
+
+
+def test_times_are_medians_of_the_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call k takes k seconds more. Without the warm-up, the calls for nine tokens are the third, fifth and seventh:
+    median 5.
+    """
+    result = measured(monkeypatch, Generator(slower=1.0), new_tokens=9, repeats=3)
+    assert result.seconds == PREFILL_SECONDS + 8 * DECODE_SECONDS + 5
+    assert result.prefill_tokens_per_second == 4 / (PREFILL_SECONDS + 4)
+
+
+def test_a_whole_that_took_no_longer_than_the_prefill_has_no_speed_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = measured(monkeypatch, Generator(slower=-0.3), new_tokens=2)
+    assert result.decode_tokens_per_second > 1e300
+
+
+def test_the_training_flag_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Generator().train()
+    measured(monkeypatch, model, new_tokens=2)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("prompt", "new_tokens", "message"),
+    [
+        (4, 1, "at least 2 new tokens, got 4 and 1"),
+        (4, 0, "got 4 and 0"),
+        (0, 4, "needs a prompt.*got 0 and 4"),
+        (4, 61, "4 prompt and 61 new tokens exceed the model's 64 positions"),
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_runs(prompt: int, new_tokens: int, message: str) -> None:
+    model = Generator()
+    with pytest.raises(QuantError, match=message):
+        measure_generation(model, torch.arange(prompt), new_tokens)
+    assert not model.calls
+
+
+def test_all_positions_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, Generator(), new_tokens=60).new_tokens == 60
+    assert measured(monkeypatch, Generator(positions=None), new_tokens=61).new_tokens == 61
+
+
+def phi3() -> Any:
+    config = Phi3Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32,
+        original_max_position_embeddings=32,
+        bos_token_id=1,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return Phi3ForCausalLM(config)
+
+
+def test_a_model_that_wants_to_stop_generates_all_the_same() -> None:
+    """A head of zeros ties all tokens and the first, id 0, is the end of text; that is ruled out until the last, so id
+    1 comes.
+    """
+    model = phi3()
+    model.lm_head.weight.data.zero_()
+    assert measure_generation(model, torch.tensor([3, 4]), 6, repeats=1).tokens == (1,) * 6
+
+
+def test_tokens_are_the_greedy_ones() -> None:
+    model = phi3().eval()
+    model.lm_head.weight.data.mul_(50)
+    result = measure_generation(model, torch.tensor([3, 4, 5]), 5, repeats=1)
+    ids = [3, 4, 5]
+    with torch.inference_mode():
+        for _ in range(5):
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            logits[0] = -math.inf
+            best, second = logits.topk(2).values.tolist()
+            # The cache rounds differently: float32 logits of this size agree to about 1e-5.
+            assert best - second > 1e-3
+            ids.append(int(logits.argmax()))
+    assert result.tokens == tuple(ids[3:])
+    assert result.seconds > 0
+    assert result.prefill_tokens_per_second > 0
+
+
+def test_the_peak_sees_a_tensor_that_is_gone_before_the_end() -> None:
+    """Half a second is a hundred samples. The slack is for what else the process does meanwhile, which is next to
+    nothing.
+    """
+    before = resident_bytes()
+    with peak_memory(above=before) as peak:
+        planted = torch.ones(PLANTED // 4)
+        time.sleep(0.5)
+        del planted
+    assert 0.95 * PLANTED < peak.cpu_bytes < PLANTED + 50 * 10**6
+    assert peak.gpu_bytes == 0 or torch.cuda.is_available()
+
+
+def test_the_peak_sees_a_tensor_that_stays() -> None:
+    before = resident_bytes()
+    with peak_memory(above=before) as peak:
+        planted = torch.ones(PLANTED // 4)
+    assert peak.cpu_bytes > 0.95 * PLANTED
+    del planted
+
+
+def test_the_peak_counts_from_the_given_level() -> None:
+    """Allocated between the level and the block, as a model is."""
+    before = resident_bytes()
+    planted = torch.ones(PLANTED // 4)
+    with peak_memory(above=before) as with_model:
+        pass
+    with peak_memory(above=resident_bytes()) as without:
+        pass
+    assert with_model.cpu_bytes > 0.95 * PLANTED
+    assert abs(without.cpu_bytes) < 50 * 10**6
+    del planted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to give memory back")
+def test_freed_memory_is_given_back_before_it_is_counted() -> None:
+    """Many small blocks: the allocator keeps them unless it is told to trim."""
+    before = resident_bytes()
+    blocks = [torch.ones(10_000) for _ in range(PLANTED // 40_000)]
+    held = resident_bytes()
+    del blocks
+    assert held - before > 0.95 * PLANTED
+    assert resident_bytes() - before < 50 * 10**6
+
+
+def test_the_sampler_stops_and_the_peak_is_filled_when_the_block_fails() -> None:
+    threads = threading.active_count()
+    block = peak_memory(above=0)
+    peak = block.__enter__()
+    assert threading.active_count() == threads + 1
+    swallowed = block.__exit__(RuntimeError, RuntimeError("planted"), None)
+    assert not swallowed
+    assert threading.active_count() == threads
+    assert peak.cpu_bytes > 0

@@ -1,0 +1,109 @@
+"""A model beside its baseline: every figure from the per-token results, refused where they are of different things."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from quant.errors import QuantError
+from quant.evaluate.divergence import Baseline, Measurement
+from quant.evaluate.paired import paired_accuracy
+from quant.evaluate.statistics import bootstrap_mean, perplexity_ratio
+from quant.evaluate.windows import TokenWindows
+from tests.fakes import Context, stream, table
+
+VOCAB = 7
+
+
+def windows(**changes: Any) -> TokenWindows:
+    return TokenWindows(**{"ids": stream(121, VOCAB), "window": 5, **changes})
+
+
+def other_model() -> Context:
+    """Near enough to agree on some first tokens and not on others."""
+    return Context(table(11, VOCAB, 1) + table(11, VOCAB, 2, spread=1.0))
+
+
+@pytest.fixture
+def baseline() -> Baseline:
+    return Baseline(Context(table(11, VOCAB, 1)), windows())
+
+
+@pytest.fixture
+def measured(baseline: Baseline) -> Measurement:
+    return baseline.compare(other_model())
+
+
+def test_figures_follow_from_the_tokens(baseline: Baseline, measured: Measurement) -> None:
+    """Perplexities below 1000 from means of 120 losses: rounding is some 1e-15 of them, of their difference 1e-12."""
+    paired = paired_accuracy(baseline.measurement, measured)
+    before, after = (math.exp(math.fsum(m.losses.tolist()) / 120) for m in (baseline.measurement, measured))
+    assert measured.kl is not None
+    assert measured.top1 is not None
+    assert paired.perplexity == pytest.approx(after, rel=1e-12)
+    assert paired.difference == pytest.approx(after - before, abs=1e-9)
+    assert paired.relative_change == pytest.approx(after / before - 1, abs=1e-12)
+    assert paired.ratio.value == pytest.approx(after / before, rel=1e-12)
+    assert paired.kl.value == pytest.approx(math.fsum(measured.kl.tolist()) / 120, rel=1e-12)
+    assert paired.top1_agreement == sum(measured.top1.tolist()) / 120
+    assert 0 < paired.top1_agreement < 1
+    assert abs(paired.difference) > 0.1
+
+
+def test_intervals_are_over_the_windows_of_the_baseline(baseline: Baseline, measured: Measurement) -> None:
+    paired = paired_accuracy(baseline.measurement, measured)
+    assert measured.kl is not None
+    assert paired.ratio == perplexity_ratio(baseline.losses, measured.losses, windows().window_of_token)
+    assert paired.kl == bootstrap_mean(measured.kl, windows().window_of_token)
+    assert paired.ratio.interval is not None
+    assert paired.kl.interval is not None
+
+
+def test_a_model_beside_itself_differs_in_nothing(baseline: Baseline) -> None:
+    paired = paired_accuracy(baseline.measurement, baseline.compare(Context(table(11, VOCAB, 1))))
+    assert (paired.difference, paired.relative_change, paired.top1_agreement) == (0.0, 0.0, 1.0)
+    assert (paired.ratio.value, paired.ratio.interval) == (1.0, (1.0, 1.0))
+    assert (paired.kl.value, paired.kl.interval) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"ids": stream(121, VOCAB, seed=2)}, "tokens_sha256"),
+        ({"ids": stream(120, VOCAB)}, "scored_tokens"),
+        ({"window": 6, "stride": 5}, "window: 6 and 5"),
+        ({"stride": 4}, "stride: 4 and 5"),
+        ({"bos_id": 0, "window": 6}, "bos_id: 0 and None"),
+    ],
+    ids=["other tokens", "fewer tokens", "window", "stride", "BOS"],
+)
+def test_measurements_of_different_things_are_refused(
+    measured: Measurement, changes: dict[str, Any], field: str
+) -> None:
+    other = Baseline(Context(table(11, VOCAB, 1)), windows(**changes))
+    with pytest.raises(QuantError, match=f"cannot be compared.*{field}"):
+        paired_accuracy(other.measurement, measured)
+
+
+def test_another_software_is_refused(baseline: Baseline, measured: Measurement) -> None:
+    older = replace(measured.fingerprint, versions={**measured.fingerprint.versions, "torch": "1.0"})
+    with pytest.raises(QuantError, match="versions: "):
+        paired_accuracy(baseline.measurement, replace(measured, fingerprint=older))
+
+
+def test_a_measurement_without_divergence_is_refused(baseline: Baseline) -> None:
+    with pytest.raises(QuantError, match=r"make it with Baseline\.compare"):
+        paired_accuracy(baseline.measurement, baseline.measurement)
+
+
+def test_a_measurement_carries_what_it_was_made_on(baseline: Baseline, measured: Measurement) -> None:
+    """The dtype is the baseline's: a quantized model has several."""
+    cut = windows()
+    for made in (baseline.measurement, measured):
+        assert torch.equal(made.window_of_token, cut.window_of_token)
+        assert made.fingerprint.tokens_sha256 == cut.sha256
+        assert (made.fingerprint.window, made.fingerprint.stride, made.fingerprint.dtype) == (5, 5, "float32")
+    half = Baseline(Context(table(11, VOCAB, 1)).bfloat16(), cut)
+    assert half.compare(other_model()).fingerprint.dtype == "bfloat16"

@@ -1,0 +1,1 @@
+"""Reports from records made by hand: nothing is measured here."""

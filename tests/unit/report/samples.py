@@ -1,0 +1,103 @@
+"""Records made by hand: three measured schemes and one that could not be made, in numbers easy to recognise."""
+
+from quant.compare import Comparison, Result
+from quant.evaluate.fingerprint import Fingerprint
+from quant.evaluate.footprint import Footprint
+from quant.inspection import Inspection, Sizing
+
+ENVIRONMENT = Fingerprint(
+    tokens_sha256="ab" * 32,
+    scored_tokens=12_345,
+    window=256,
+    stride=128,
+    bos_id=1,
+    dtype="float32",
+    batch_size=8,
+    device="cpu",
+    cpu="A CPU, 2 cores, AVX2",
+    threads=2,
+    versions={"python": "3.11.7", "torch": "2.13.0"},
+)
+BASELINE = Result(
+    scheme="baseline",
+    quantized_layers=0,
+    linear_layers=25,
+    footprint_bytes=30_000_000,
+    parameter_bytes=29_999_936,
+    buffer_bytes=64,
+    bytes_by_dtype={"float32": 30_000_000},
+    perplexity=35.23456789,
+    load_seconds=0.5,
+    generate_seconds=2.0,
+    prefill_tokens_per_second=1234.5,
+    tokens_per_second=40.0,
+    cpu_memory_bytes=1_500_000_000,
+    gpu_memory_bytes=0,
+    generated="of the | United States",
+)
+INT8 = Result(
+    scheme="w8a16",
+    quantized_layers=24,
+    linear_layers=25,
+    footprint_bytes=12_000_000,
+    parameter_bytes=11_999_936,
+    buffer_bytes=64,
+    bytes_by_dtype={"float32": 6 * 2**20, "int8": 12_000_000 - 6 * 2**20},
+    perplexity=35.23556789,
+    perplexity_difference=0.001,
+    perplexity_relative_change=0.0000284,
+    perplexity_ratio=1.0000284,
+    perplexity_ratio_ci=(0.9999, 1.0001),
+    kl_mean=3.25e-5,
+    kl_mean_ci=(3e-5, 3.5e-5),
+    top1_agreement=0.9975,
+    load_seconds=0.25,
+    generate_seconds=1.5,
+    prefill_tokens_per_second=2000.0,
+    tokens_per_second=60.0,
+    cpu_memory_bytes=900_000_000,
+    gpu_memory_bytes=2_250_000_000,
+    generated="of the United States",
+)
+INFINITE = Result(
+    scheme="nf4",
+    block_size=128,
+    quantized_layers=24,
+    linear_layers=25,
+    footprint_bytes=10_000_000,
+    parameter_bytes=9_999_936,
+    buffer_bytes=64,
+    bytes_by_dtype={"uint8": 10_000_000},
+    perplexity=float("inf"),
+    perplexity_difference=float("inf"),
+    perplexity_relative_change=float("inf"),
+    perplexity_ratio=float("inf"),
+    perplexity_ratio_ci=(1.5, float("inf")),
+    kl_mean=float("nan"),
+    kl_mean_ci=None,
+    top1_agreement=0.0,
+    load_seconds=0.25,
+    generate_seconds=1.5,
+    prefill_tokens_per_second=2000.0,
+    tokens_per_second=60.0,
+    cpu_memory_bytes=-1_000_000,
+    gpu_memory_bytes=0,
+    generated=None,
+)
+MISSING = Result(scheme="bnb-nf4", error="bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'")
+
+COMPARISON = Comparison("my-model", ENVIRONMENT, 64, 32, (BASELINE, INT8, INFINITE, MISSING))
+
+BEFORE = Inspection(
+    {"Linear": 25, "Phi3RMSNorm": 13}, 25, 0, Footprint(15_284_318_208, 384, {"float32": 15_284_318_592}), None, {}
+)
+AFTER = Inspection(
+    {"W8A16Linear": 24, "Phi3RMSNorm": 13, "Linear": 1},
+    25,
+    24,
+    Footprint(4_416_745_472, 384, {"int8": 3456 * 2**20, "float32": 4_416_745_856 - 3456 * 2**20}),
+    "model.layers.0.mlp.down_proj",
+    {"weight": "int8 [64, 128]", "weight_scale": "float32 [64]"},
+)
+SIZING = Sizing("phi-3-mini", "float32", "w8a16", BEFORE, AFTER, {"lm_head": "output head"})
+SIZING_ALONE = Sizing("phi-3-mini", "float32", None, BEFORE, None, {})

@@ -1,0 +1,163 @@
+"""What the command line prints and writes: tables to a pipe, JSON with integers, files whole or not at all."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quant import __version__, cli
+from quant.variants import VARIANTS
+from tests.unit.cli_runner import QUICK, Outcome, Run, subprocess_run
+
+pytestmark = pytest.mark.usefixtures("quick_comparisons")
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version") == Outcome(0, f"quant {__version__}\n", "")
+    for arguments in (("--help",), ("compare", "-h"), ("inspect", "--help")):
+        outcome = run(*arguments)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "Usage: " in outcome.out
+    assert run().code == 2
+
+
+def test_compare_help_lists_every_scheme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = " ".join(run("compare", "--help").out.replace("│", " ").split())
+    assert ", ".join(VARIANTS) in text
+
+
+def test_inspect_prints_json_with_integer_bytes(run: Run, model_folder: Path) -> None:
+    outcome = run("inspect", model_folder, "--scheme", "nf4", "--block-size", 128, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    record = json.loads(outcome.out)
+    weights = 2 * 64 * (128 + 64 + 256 + 128)
+    kept = 4 * (2 * 512 * 64 + 5 * 64)
+    assert record["before"]["parameter_bytes"] == kept + 4 * weights
+    assert record["after"]["parameter_bytes"] == kept + weights // 2 + 4 * weights // 128 + 8 * 4
+    assert record["left"] == {"lm_head": "output head"}
+
+
+def test_inspect_prints_tables(run: Run, model_folder: Path) -> None:
+    outcome = run("inspect", model_folder, "--scheme", "w8a16")
+    assert (outcome.code, outcome.err) == (0, "")
+    for expected in ("after w8a16", "W8A16Linear", "8 of 9 linear layers quantized", "left lm_head: output head"):
+        assert expected in outcome.out
+
+
+def compare_once(run: Run, model_folder: Path, text_file: Path, *options: object) -> Outcome:
+    return run("compare", model_folder, "--text", text_file, *QUICK, *options)
+
+
+def test_an_interrupted_write_leaves_the_old_file(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record goes to a temporary file beside the target, which it replaces when it is complete."""
+    target = tmp_path / "out.json"
+    target.write_text("old", encoding="utf-8")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    assert compare_once(run, model_folder, text_file, "--json", target).code != 0
+    assert target.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_existing_files_are_replaced_and_reports_go_to_an_existing_folder(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    target, report = tmp_path / "out.json", tmp_path / "report"
+    report.mkdir()
+    target.write_text("old", encoding="utf-8")
+    assert compare_once(run, model_folder, text_file, "--json", target, "--report", report).code == 0
+    assert sorted(path.name for path in report.iterdir()) == ["report.json", "report.md"]
+    assert json.loads(target.read_text(encoding="utf-8")) == json.loads(
+        (report / "report.json").read_text(encoding="utf-8")
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "report"]
+
+
+def test_a_reader_that_closes_the_pipe_does_not_cost_the_files(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `quant compare --json out.json | head`, possibly after hours."""
+
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "print_report", closed)
+    assert compare_once(run, model_folder, text_file, "--json", tmp_path / "out.json").code == 1
+    assert (tmp_path / "out.json").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_device_or_pipe_is_not_replaced_by_a_file(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        compare_once(run, model_folder, text_file, "--json", pipe)
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
+
+
+@pytest.fixture(scope="module")
+def piped(model_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    """A whole comparison as a user runs it, its output going to a pipe."""
+    out = tmp_path_factory.mktemp("out")
+    options = ("--schemes", "w8a16, nf4", "--window", 24, "--max-tokens", 600, "--new-tokens", 2, "--dtype", "bfloat16")
+    files = ("--json", out / "out.json", "--report", out / "report")
+    return subprocess_run("compare", model_folder, "--text", text_file, *options, *files), out
+
+
+def test_a_comparison_prints_tables_and_nothing_else(piped: tuple[Outcome, Path]) -> None:
+    outcome, _ = piped
+    assert (outcome.code, outcome.err) == (0, "")
+    for scheme in ("baseline", "w8a16", "nf4"):
+        assert len(re.findall(rf"^ +{scheme} ", outcome.out, re.MULTILINE)) == 3
+    assert "bfloat16; 599 tokens scored, window 24, stride 24, no BOS" in outcome.out
+    assert "…" not in outcome.out
+    assert "\x1b" not in outcome.out
+
+
+def test_every_cell_of_the_markdown_is_on_the_terminal_too(piped: tuple[Outcome, Path]) -> None:
+    outcome, out = piped
+    document = (out / "report" / "report.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in document.splitlines() if line.startswith("| ")
+    ]
+    rows = [cells for cells in rows if cells[0] != "---"]
+    assert len(rows) == 3 * 4
+    printed = [re.split(r" {2,}", line.strip()) for line in outcome.out.splitlines()]
+    assert [cells for cells in printed if len(cells) > 1] == rows
+
+
+def test_the_json_file_holds_the_records(piped: tuple[Outcome, Path]) -> None:
+    outcome, out = piped
+    record: dict[str, Any] = json.loads((out / "out.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert record["schema"] == 1
+    assert [result["scheme"] for result in record["results"]] == ["baseline", "w8a16", "nf4"]
+    for result in record["results"]:
+        assert f"{result['footprint_bytes']:,}" in outcome.out
+        assert f"{result['perplexity']:.4f}" in outcome.out
+    assert sorted(path.name for path in out.iterdir()) == ["out.json", "report"]
+    if os.name == "posix":
+        assert (out / "out.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_phi_3_mini_is_sized_by_a_fresh_process_to_the_byte() -> None:
+    outcome = subprocess_run("inspect", "phi-3-mini", "--scheme", "w8a16", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    record = json.loads(outcome.out)
+    assert record["before"]["parameter_bytes"] == 15_284_318_208
+    assert record["after"]["parameter_bytes"] == 4_416_745_472
+    assert record["after"]["bytes_by_dtype"]["int8"] == 3456 * 2**20
+    assert (record["after"]["quantized_layers"], record["after"]["linear_layers"]) == (128, 129)

@@ -1,0 +1,198 @@
+"""Bad input on the command line: one line on stderr, exit code 2, no file, and no model loaded where that can be seen
+before.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.unit.cli_runner import QUICK, Run, check_refused, subprocess_run
+
+pytestmark = pytest.mark.usefixtures("quick_comparisons")
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--schemes", "w8a17"), "unknown scheme 'w8a17': use one of baseline, w8a16, "),
+        (("--schemes", "w8a16,,nf5"), "unknown scheme 'nf5'"),
+        (("--schemes", ""), r"unknown scheme \(none\)"),
+        (("--block-size", 48), "block_size 48 is not allowed, use one of 32, 64, "),
+        (("--block-size", 0), "block_size 0 is not allowed"),
+        (("--dtype", "int8"), "unknown dtype 'int8'"),
+        (("--window", 0), "window 0 leaves no room"),
+        (("--stride", 0), "stride 0 is out of range"),
+        (("--stride", 25), "stride 25 is out of range, use 1 to 24"),
+        (("--bos", "sometimes"), "unknown BOS rule 'sometimes'"),
+        (("--max-tokens", 1), "--max-tokens 1"),
+        (("--batch-size", 0), "--batch-size 0"),
+        (("--text", "missing.txt"), r"missing\.txt cannot be read"),
+        (("--dataset", "some/dataset"), "--text and --dataset are two texts"),
+        (("--json", "/missing/folder/out.json"), "--json /missing/folder/out.json"),
+        (("--json", "."), r"--json \."),
+        (("--report", "/missing/folder/out"), "--report /missing/folder/out"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_bad_option_is_refused_before_a_model_is_loaded(
+    run: Run, model_folder: Path, text_file: Path, options: tuple[object, ...], message: str
+) -> None:
+    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--window", 257), "window 257 exceeds the model's 256 positions"),
+        (("--new-tokens", 1), "at least 2 new tokens"),
+        (("--new-tokens", 500), "exceeds the model's 256 positions"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_an_option_that_the_config_rules_out_is_refused_before_a_model_is_loaded(
+    run: Run, model_folder: Path, text_file: Path, options: tuple[object, ...], message: str
+) -> None:
+    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
+
+
+@pytest.mark.parametrize("options", [("--window", "many"), ("--nonsense",)], ids=["not a number", "unknown"])
+def test_an_option_that_cannot_be_parsed_ends_with_code_2_and_the_usage(run: Run, options: tuple[str, ...]) -> None:
+    outcome = run("compare", *options)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert re.search("Usage: .*compare", outcome.err)
+    assert options[0] in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"a", "has 1 tokens, perplexity needs at least two"),
+        (b"caf\xe9", r"is not UTF-8 \(byte 3\)"),
+    ],
+    ids=["empty", "blank", "one token", "Latin-1"],
+)
+def test_a_bad_text_is_refused_before_a_model_is_loaded(
+    run: Run, model_folder: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(content)
+    target = tmp_path / "out.json"
+    check_refused(run("compare", model_folder, "--text", text, *QUICK, "--json", target), message)
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def remove_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def truncate_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def remove_shard(folder: Path) -> None:
+    weight_map = dict.fromkeys(load_file(folder / "model.safetensors"), "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def remove_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "no such folder"),
+        (remove_config, r"config\.json is missing"),
+        (truncate_weights, r"model\.safetensors is damaged or cut short"),
+        (remove_shard, r"model-00001-of-00002\.safetensors is missing"),
+        (pickle_only, "pickled weights only"),
+        (remove_tokenizer, "its tokenizer cannot be loaded"),
+    ],
+    ids=["no folder", "no config", "truncated", "no shard", "pickle only", "no tokenizer"],
+)
+def test_a_damaged_model_is_refused_before_it_is_loaded(
+    run: Run, damaged_folder: Path, text_file: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(damaged_folder)
+    target = tmp_path / "out.json"
+    check_refused(run("compare", damaged_folder, "--text", text_file, *QUICK, "--json", target), message)
+    assert not target.exists()
+
+
+def test_a_missing_tensor_is_refused_when_loading_and_leaves_no_file(
+    run: Run, damaged_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    path = damaged_folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["model.norm.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    outcome = run(
+        "compare",
+        damaged_folder,
+        "--text",
+        text_file,
+        *QUICK,
+        "--json",
+        outputs / "out.json",
+        "--report",
+        outputs / "report",
+    )
+    check_refused(outcome, r"missing keys: model\.norm\.weight")
+    assert not list(outputs.iterdir())
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_hub_id_without_network_is_refused(run: Run, text_file: Path) -> None:
+    check_refused(run("compare", "some-organisation/some-model", "--text", text_file), "pass a local folder")
+    check_refused(run("inspect", "some-organisation/some-model"), "pass a local folder")
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        ("w8a17", "unknown scheme 'w8a17'"),
+        ("bnb-nf4", "cannot size 'bnb-nf4' without loading it: use quant compare"),
+        ("baseline", "cannot size 'baseline'"),
+    ],
+)
+def test_inspect_refuses_schemes_that_it_cannot_apply(run: Run, model_folder: Path, scheme: str, message: str) -> None:
+    check_refused(run("inspect", model_folder, "--scheme", scheme), message)
+
+
+def test_inspect_refuses_a_tied_head(run: Run, tied_folder: Path) -> None:
+    check_refused(run("inspect", tied_folder, "--scheme", "w8a16-full"), "shared with model.embed_tokens")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_refused(run: Run, model_folder: Path, text_file: Path) -> None:
+    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, "--device", "cuda"), "cuda")
+
+
+def test_a_name_too_long_for_the_file_system_is_refused(run: Run) -> None:
+    check_refused(run("inspect", "x" * 300), "no such folder")
+
+
+def test_bad_input_to_a_fresh_process_is_one_line_and_code_2(tmp_path: Path, text_file: Path) -> None:
+    check_refused(subprocess_run("compare", tmp_path / "missing", "--text", text_file), "no such folder")

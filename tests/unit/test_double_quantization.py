@@ -1,0 +1,136 @@
+"""The absmax in 8 bits: codes and scales against the oracle, the error bound, and degenerate blocks."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from quant.codebooks import DYNAMIC8_LEVELS
+from quant.numerics.double_quantization import dequantize_absmax, quantize_absmax
+from tests import oracle
+from tests.strategies import FLOAT32_MAX, bits, generator, normal
+
+COUNTS = (1, 2, 3, 255, 256, 257, 512, 700)
+HALF_GAP = max(high - low for low, high in itertools.pairwise(DYNAMIC8_LEVELS)) / 2
+GRID_STEP = 2 / 65535
+
+
+def typical_absmax(count: int, seed: int = 0) -> Tensor:
+    """The absmax values of blocks of 64 normal weights."""
+    return normal((count, 64), seed, std=0.02).abs().amax(dim=1)
+
+
+def assert_equals_oracle(absmax: Tensor) -> None:
+    codes, scales, offset = quantize_absmax(absmax)
+    expected_codes, expected_scales = oracle.quantize_absmax(absmax.tolist(), offset.item(), DYNAMIC8_LEVELS)
+    assert codes.tolist() == expected_codes
+    assert scales.tolist() == expected_scales
+    back = dequantize_absmax(codes, scales, offset)
+    assert back.tolist() == oracle.dequantize_absmax(expected_codes, expected_scales, offset.item(), DYNAMIC8_LEVELS)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_codes_scales_and_values_equal_the_oracle(count: int) -> None:
+    assert_equals_oracle(typical_absmax(count, seed=count))
+
+
+def test_widely_spread_values_equal_the_oracle() -> None:
+    """Fourteen decades in one group: most codes are the small ones around zero."""
+    exponents = torch.rand(600, generator=generator(1)) * 14 - 10
+    assert_equals_oracle(10**exponents)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_types_and_sizes_are_one_byte_per_value_and_one_scale_per_256(count: int) -> None:
+    codes, scales, offset = quantize_absmax(typical_absmax(count))
+    assert (codes.dtype, scales.dtype, offset.dtype) == (torch.uint8, torch.float32, torch.float32)
+    assert (codes.shape, scales.shape, offset.shape) == ((count,), (math.ceil(count / 256),), ())
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_offset_is_the_mean_within_the_error_of_a_float32_sum(count: int) -> None:
+    absmax = typical_absmax(count)
+    _, _, offset = quantize_absmax(absmax)
+    exact = math.fsum(absmax.tolist()) / count
+    assert abs(offset.item() - exact) <= (count + 1) * oracle.UNIT_ROUNDOFF * exact
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_error_is_at_most_half_a_gap_and_half_a_grid_step_of_the_scale(count: int) -> None:
+    """Three float32 roundings of numbers up to the largest absmax come on top: 2^-22 of it is four of them."""
+    absmax = typical_absmax(count, seed=5)
+    codes, scales, offset = quantize_absmax(absmax)
+    error = (dequantize_absmax(codes, scales, offset).double() - absmax.double()).abs()
+    bound = scales.double().repeat_interleave(256)[:count] * (HALF_GAP + GRID_STEP / 2) + absmax.max().item() * 2.0**-22
+    assert (error <= bound).all()
+
+
+def test_evenly_spread_values_are_as_wrong_as_256_levels_must_make_them() -> None:
+    """Four groups of 256 evenly spaced values on [1, 2]: less the mean and over the scale of 1/2 they are 0.0078 apart.
+
+    The levels between 0.1 and 1 are 0.0141 apart. A value within a quarter of that gap from a level has a neighbour
+    that is not, so each group has an error of at least a quarter of the gap; an absmax that was stored in float32 would
+    have none.
+    """
+    absmax = 1 + torch.arange(1024).view(256, 4).t().reshape(-1) / 1024
+    codes, scales, offset = quantize_absmax(absmax)
+    error = (dequantize_absmax(codes, scales, offset) - absmax).abs().view(4, 256).amax(dim=1)
+    assert (error >= scales * 0.9 / 64 / 4).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.375, 2.0**-140, 2.0**110])
+def test_equal_values_have_scale_zero_and_come_back_exactly(value: float) -> None:
+    """At most two significant bits, so that every partial sum and the mean are exact."""
+    absmax = torch.full((512,), value)
+    codes, scales, offset = quantize_absmax(absmax)
+    assert codes.tolist() == [0] * 512
+    assert scales.tolist() == [0.0, 0.0]
+    assert bits(dequantize_absmax(codes, scales, offset)) == bits(absmax)
+
+
+def test_a_group_without_spread_does_not_disturb_the_others() -> None:
+    spread = torch.tensor([1.0, 3.0] * 128)
+    assert_equals_oracle(torch.cat([spread, torch.full((256,), 2.0), spread]))
+
+
+def test_a_single_outlier_sets_the_scale_of_its_group_only() -> None:
+    absmax = typical_absmax(512, seed=6)
+    absmax[300] = 100.0
+    assert_equals_oracle(absmax)
+    _, scales, _ = quantize_absmax(absmax)
+    assert scales[0] < 1 < scales[1]
+
+
+def test_subnormal_differences_stay_finite() -> None:
+    codes, scales, offset = quantize_absmax(torch.tensor([2.0**-149, 2.0**-140, 0.0, 2.0**-130]))
+    assert dequantize_absmax(codes, scales, offset).isfinite().all()
+
+
+def test_huge_values_stay_finite() -> None:
+    codes, scales, offset = quantize_absmax(torch.tensor([FLOAT32_MAX / 2] * 3))
+    assert dequantize_absmax(codes, scales, offset).isfinite().all()
+
+
+def test_no_blocks_give_no_codes_and_offset_zero() -> None:
+    codes, scales, offset = quantize_absmax(torch.empty(0))
+    assert (codes.numel(), scales.numel(), offset.item()) == (0, 0, 0.0)
+    assert dequantize_absmax(codes, scales, offset).numel() == 0
+
+
+def test_nothing_is_changed_and_the_result_repeats() -> None:
+    absmax = typical_absmax(300)
+    before = bits(absmax)
+    first = quantize_absmax(absmax)
+    stored = [bits(part.reshape(-1)) for part in first]
+    dequantize_absmax(*first)
+    assert bits(absmax) == before
+    assert [bits(part.reshape(-1)) for part in first] == stored
+    assert [bits(part.reshape(-1)) for part in quantize_absmax(absmax)] == stored
+
+
+def test_codes_own_their_memory() -> None:
+    """A view of a padded buffer would keep the padding alive and be saved with it."""
+    codes, _, _ = quantize_absmax(typical_absmax(3))
+    assert codes.untyped_storage().nbytes() == 3
