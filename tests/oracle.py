@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Sequence
 
-SMALLEST_NORMAL = 2.0**-126
+SMALLEST_SCALE = 2.0**-125
 UNIT_ROUNDOFF = 2.0**-24
 """Largest relative error of one rounding to float32."""
 PRECISION = {
@@ -50,9 +50,12 @@ LEVELS = {"nf4": NF4, "fp4": FP4, "int4": INT4}
 
 
 def int8_row(row: Sequence[float]) -> tuple[list[int], float]:
-    """Codes -127..127 and the scale of one row of float32 values; a scale below the normal range gives zeros."""
+    """Codes -127..127 and the scale of one row of float32 values; a scale below `SMALLEST_SCALE` gives zeros."""
     scale = f32(max(map(abs, row)) / 127)
-    if scale < SMALLEST_NORMAL:
+    if math.isinf(f32(127 * scale)):
+        # The next smaller float32: the bits of a positive float are ordered like integers.
+        scale = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", scale))[0] - 1))[0]
+    if scale < SMALLEST_SCALE:
         return [0] * len(row), 0.0
     return [max(-127, min(127, round(f32(value / scale)))) for value in row], scale
 

@@ -109,6 +109,18 @@ def test_a_device_or_pipe_is_not_replaced_by_a_file(
         os.close(reader)
 
 
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the link is replaced: so is /dev/stdout where it is a file"
+)
+def test_a_link_is_followed_and_stays(run: Run, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("old", encoding="utf-8")
+    link.symlink_to(target)
+    assert compare_once(run, model_folder, text_file, "--json", link).code == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text(encoding="utf-8"))["schema"] == 1
+
+
 @pytest.fixture(scope="module")
 def piped(model_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
     """A whole comparison as a user runs it, its output going to a pipe."""

@@ -63,6 +63,22 @@ def test_an_option_that_the_config_rules_out_is_refused_before_a_model_is_loaded
     check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
 
 
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the message adds the prompt: --new-tokens 564")
+def test_the_refused_number_is_the_one_that_was_typed(run: Run, model_folder: Path, text_file: Path) -> None:
+    outcome = run("compare", model_folder, "--text", text_file, *QUICK, "--max-tokens", 100, "--new-tokens", 500)
+    check_refused(outcome, "--new-tokens 500")
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Path.expanduser raises RuntimeError")
+def test_the_home_of_an_unknown_user_is_refused(run: Run) -> None:
+    check_refused(run("inspect", "~no-such-user/model"), "no such folder")
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="meta is a device to torch, and fails when the model runs")
+def test_a_device_that_cannot_compute_is_refused(run: Run, model_folder: Path, text_file: Path) -> None:
+    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, "--device", "meta"), "meta")
+
+
 @pytest.mark.parametrize("options", [("--window", "many"), ("--nonsense",)], ids=["not a number", "unknown"])
 def test_an_option_that_cannot_be_parsed_ends_with_code_2_and_the_usage(run: Run, options: tuple[str, ...]) -> None:
     outcome = run("compare", *options)
