@@ -34,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
-EMBEDDED_TEXT_TOKENS = 65536
+EMBEDDED_TEXT_TOKENS = 32768
 """Of the embedded text's 106,793, so that a comparison of all schemes takes under three minutes on two cores."""
 
 PROMPT_TOKENS = 64
@@ -78,7 +78,7 @@ def compare_command(
         str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")
     ] = "auto",
     max_tokens: Annotated[
-        int | None, typer.Option(help="Use only so many tokens. Default: 65536 of the embedded text, else all.")
+        int | None, typer.Option(help="Use only so many tokens. Default: 32768 of the embedded text, else all.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per call. Default: about 2048 tokens' worth.")] = None,
     new_tokens: Annotated[int, typer.Option(help="Tokens to generate for the timings.")] = 64,
@@ -106,7 +106,7 @@ def compare_command(
     prompt_tokens = min(PROMPT_TOKENS, len(windows.ids))
     if new_tokens < 2:
         raise QuantError(f"--new-tokens {new_tokens}: timing a decode step takes at least 2 new tokens")
-    check_positions(source.config, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} with --new-tokens")
+    check_positions(source.config, prompt_tokens + new_tokens, f"--new-tokens {new_tokens}, with the prompt")
     request = Request(
         model=model,
         folder=source.folder,
@@ -178,10 +178,13 @@ def _progress() -> Iterator[Watch]:
 
 
 def _check_outputs(json_file: Path | None, report: Path | None) -> None:
-    if json_file is not None and (not json_file.parent.is_dir() or json_file.is_dir()):
-        raise QuantError(f"--json {json_file}: its folder does not exist, or it is a folder itself")
-    if report is not None and (not report.parent.is_dir() or report.is_file()):
-        raise QuantError(f"--report {report}: its parent folder does not exist, or it is a file")
+    for option, path in (("--json", json_file), ("--report", report)):
+        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            raise QuantError(f"{option} {path}: the folder {path.parent} does not exist or cannot be written to")
+    if json_file is not None and json_file.is_dir():
+        raise QuantError(f"--json {json_file} is a folder: name a file")
+    if report is not None and report.exists() and not report.is_dir():
+        raise QuantError(f"--report {report} is a file: name a folder")
 
 
 def _write_outputs(comparison: Comparison, json_file: Path | None, report: Path | None, markdown: str) -> None:
@@ -197,6 +200,7 @@ def _write(path: Path, content: str) -> None:
     if path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
         path.write_text(content, encoding="utf-8")
         return
+    path = path.resolve()  # a link is followed, not replaced
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

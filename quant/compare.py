@@ -114,13 +114,13 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
     """
     if request.schemes is not None:
         check_variants(list(request.schemes))
-    names = [BASELINE, *(name for name in request.schemes or VARIANTS if name != BASELINE)]
+    names = list(dict.fromkeys((BASELINE, *(request.schemes or VARIANTS))))
     results: list[Result] = []
     baseline: Baseline | None = None
     watch("warming up", 0, len(names))
     with quiet_transformers():
         _warm_up(request.device)
-    for index, name in enumerate(dict.fromkeys(names)):
+    for index, name in enumerate(names):
         watch(name, index, len(names))
         try:
             with quiet_transformers():

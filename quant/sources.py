@@ -130,4 +130,4 @@ def check_positions(config: Any, length: int, option: str) -> None:
     """
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and length > positions:
-        raise QuantError(f"{option} {length} exceeds the model's {positions} positions: use less")
+        raise QuantError(f"{option} {length} exceeds the model's {positions} positions: use fewer")

@@ -54,6 +54,8 @@ def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int
     limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if new_tokens < 2 or len(prompt) < 1:
         raise QuantError(f"generation needs a prompt and at least 2 new tokens, got {len(prompt)} and {new_tokens}")
+    if repeats < 1:
+        raise QuantError(f"generation needs at least 1 repeat, got {repeats}")
     if limit is not None and len(prompt) + new_tokens > limit:
         raise QuantError(
             f"{len(prompt)} prompt and {new_tokens} new tokens exceed the model's {limit} positions: ask for fewer"
@@ -136,5 +138,5 @@ def peak_memory(above: int) -> Iterator[PeakMemory]:
     finally:
         done.set()
         sampler.join()
-        peak.cpu_bytes = max(highest, process.memory_info().rss) - above
+        peak.cpu_bytes = max(0, max(highest, process.memory_info().rss) - above)
         peak.gpu_bytes = torch.cuda.max_memory_allocated() if gpu else 0

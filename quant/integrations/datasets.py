@@ -20,10 +20,14 @@ def load_dataset_text(dataset: str) -> str:
         from datasets import load_dataset  # noqa: PLC0415
     except ImportError as error:
         raise QuantError("--dataset needs the datasets package: pip install 'quant[datasets]'") from error
+    from huggingface_hub import constants  # noqa: PLC0415
+
     name, _, rest = dataset.partition(":")
     config, _, split = rest.partition(":")
-    if not Path(name).exists() and not hub_reachable():
-        raise QuantError(f"dataset {dataset!r}: the hub cannot be reached: pass a file with --text")
+    if not Path(name).exists() and not constants.HF_HUB_OFFLINE and not hub_reachable():
+        raise QuantError(
+            f"dataset {dataset!r}: the hub cannot be reached: pass --text, or set HF_HUB_OFFLINE=1 to use the cache"
+        )
     try:
         rows = load_dataset(name, config or None, split=split or "test")
     except Exception as error:  # datasets raises a dozen types of its own and of its backends

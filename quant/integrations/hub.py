@@ -27,7 +27,7 @@ def local_folder(model: str, trust_remote_code: bool = False, weights: bool = Tr
     Raises:
         QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network.
     """
-    path = Path(model).expanduser()
+    path = Path(model)
     if not _exists(path):
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise QuantError(f"model {model!r}: no such folder, and not a hub id like 'organisation/name'")

@@ -186,6 +186,8 @@ def _check_device(device: str) -> None:
         parsed = torch.device(device)
     except RuntimeError as error:
         raise QuantError(f"unknown device {device!r}: use cpu, cuda, cuda:N or auto") from error
+    if parsed.type == "meta":
+        raise QuantError("device 'meta' holds no values and cannot compute: use cpu, cuda, cuda:N or auto")
     count = torch.cuda.device_count()
     if parsed.type == "cuda" and (parsed.index or 0) >= count:
         raise QuantError(f"device {device!r} is not there, torch sees {count} CUDA devices: use cpu")

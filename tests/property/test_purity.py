@@ -38,6 +38,14 @@ def test_quantizing_and_dequantizing_change_no_input_and_repeat(weight: Tensor, 
     assert stored_bits(quantize_tensor(weight, scheme)) == stored
 
 
+@given(weights(DTYPES), schemes())
+def test_finite_weights_come_back_finite(weight: Tensor, scheme: Scheme) -> None:
+    quantized = quantize_tensor(weight, scheme)
+    assert quantized.scales.isfinite().all()
+    assert quantized.dequantize(torch.float32).isfinite().all()
+    assert quantized.dequantize().isfinite().all()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(weight=weights(DTYPES), scheme=schemes())
 def test_strides_and_offsets_do_not_matter(layout: str, weight: Tensor, scheme: Scheme) -> None:

@@ -109,9 +109,6 @@ def test_a_device_or_pipe_is_not_replaced_by_a_file(
         os.close(reader)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the link is replaced: so is /dev/stdout where it is a file"
-)
 def test_a_link_is_followed_and_stays(run: Run, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     target.write_text("old", encoding="utf-8")

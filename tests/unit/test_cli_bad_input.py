@@ -63,18 +63,33 @@ def test_an_option_that_the_config_rules_out_is_refused_before_a_model_is_loaded
     check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the message adds the prompt: --new-tokens 564")
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--schemes", "w8a17"), "unknown scheme"),
+        (("--block-size", 48), "block_size 48"),
+        (("--json", "/missing/folder/out.json"), "--json"),
+        (("--text", "missing.txt"), r"missing\.txt cannot be read"),
+    ],
+    ids=["scheme", "block size", "output", "text"],
+)
+def test_what_needs_no_model_is_checked_before_the_model_is_looked_for(
+    run: Run, options: tuple[object, ...], message: str
+) -> None:
+    """It may be a hub id, and gigabytes."""
+    check_refused(run("compare", "some-organisation/some-model", *options), message)
+
+
 def test_the_refused_number_is_the_one_that_was_typed(run: Run, model_folder: Path, text_file: Path) -> None:
     outcome = run("compare", model_folder, "--text", text_file, *QUICK, "--max-tokens", 100, "--new-tokens", 500)
     check_refused(outcome, "--new-tokens 500")
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Path.expanduser raises RuntimeError")
 def test_the_home_of_an_unknown_user_is_refused(run: Run) -> None:
     check_refused(run("inspect", "~no-such-user/model"), "no such folder")
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="meta is a device to torch, and fails when the model runs")
 def test_a_device_that_cannot_compute_is_refused(run: Run, model_folder: Path, text_file: Path) -> None:
     check_refused(run("compare", model_folder, "--text", text_file, *QUICK, "--device", "meta"), "meta")
 

@@ -113,6 +113,21 @@ def test_no_rows_give_empty_and_zero_gradients(scheme: Scheme) -> None:
     assert layer.bias.grad.tolist() == [0.0] * OUT
 
 
+@pytest.mark.xfail(raises=RuntimeError, reason="the operator that computes the gradient for x has no gradient itself")
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_the_gradient_can_be_differentiated(scheme: Scheme) -> None:
+    """For y = W x + b and loss sum(y^2)/2 the gradient is W^T y and that of its sum W^T W 1, whatever x is."""
+    layer = quantized(scheme)
+    x = normal((1, IN), seed=1).requires_grad_()
+    (grad,) = torch.autograd.grad(layer(x).square().sum() / 2, x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.sum(), x)
+    inner = weight_of(layer).double().sum(dim=1)
+    # Two float32 products on top of each other, of 7 and 33 terms: 50 roundings of the sum of magnitudes.
+    weight = weight_of(layer).double()
+    bound = 50 * 2.0**-24 * (weight.abs().sum(dim=1) @ weight.abs())
+    assert ((second[0].double() - inner @ weight).abs() <= bound).all()
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_checkpointing_gives_the_same_bits(scheme: Scheme) -> None:
     layer = quantized(scheme)

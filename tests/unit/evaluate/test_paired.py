@@ -93,6 +93,18 @@ def test_another_software_is_refused(baseline: Baseline, measured: Measurement) 
         paired_accuracy(baseline.measurement, replace(measured, fingerprint=older))
 
 
+def test_a_measurement_made_with_other_threads_is_refused(baseline: Baseline) -> None:
+    """The fingerprint is of the moment of measuring, not of the moment when the baseline was made."""
+    torch.set_num_threads(2)
+    try:
+        measured = baseline.compare(other_model())
+    finally:
+        torch.set_num_threads(1)
+    assert measured.fingerprint.threads == 2
+    with pytest.raises(QuantError, match="threads: 1 and 2"):
+        paired_accuracy(baseline.measurement, measured)
+
+
 def test_a_measurement_without_divergence_is_refused(baseline: Baseline) -> None:
     with pytest.raises(QuantError, match=r"make it with Baseline\.compare"):
         paired_accuracy(baseline.measurement, baseline.measurement)
