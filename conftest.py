@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Read when torch is loaded. Threads that spin while they wait slow everything down several times where cores are shared.
+# Read when torch is loaded. Threads that spin while they wait slow everything down where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
