@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from quant.errors import QuantError
-from quant.kernels import blockwise_linear, dequantize_absmax, w8a16_linear
+from quant.kernels import blockwise_linear, w8a16_linear
 from quant.linears import build_linear, read_linear
 from quant.schemes import W8A16, Blockwise, Scheme
 from quant.tensor import QuantizedTensor, dequantize_stored, empty_stored, quantize_tensor
@@ -159,8 +159,7 @@ class W8A16Linear(QuantizedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
-        y: Tensor = w8a16_linear(self._check_input(x), self.weight, self.weight_scale, self.bias)
-        return y
+        return w8a16_linear(self._check_input(x), self.weight, self.weight_scale, self.bias)
 
 
 class BlockwiseLinear(QuantizedLinear):
@@ -188,14 +187,18 @@ class BlockwiseLinear(QuantizedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
-        x = self._check_input(x)
-        scheme, absmax = self.scheme, self.weight_absmax
-        if scheme.double_quant:
-            absmax = dequantize_absmax(absmax, self.weight_absmax_scale, self.weight_absmax_offset)
-        y: Tensor = blockwise_linear(
-            x, self.weight, absmax, scheme.codebook, scheme.block_size, self.out_features, self.bias
+        scheme, double = self.scheme, self.scheme.double_quant
+        return blockwise_linear(
+            self._check_input(x),
+            self.weight,
+            self.weight_absmax,
+            self.weight_absmax_scale if double else None,
+            self.weight_absmax_offset if double else None,
+            scheme.codebook,
+            scheme.block_size,
+            self.out_features,
+            self.bias,
         )
-        return y
 
 
 def quantized_linear(linear: nn.Module, scheme: Scheme) -> QuantizedLinear:

@@ -168,22 +168,31 @@ def linear_error(
     weight: Sequence[Sequence[float]],
     bias: Sequence[float] | None = None,
     dtype: str = "float32",
+    level_error: float | None = None,
 ) -> float:
     """The largest error of y = x weight^T + bias as a fraction of what arithmetic explains: at most 1 where y is right.
 
     A sum of n products in whatever order is off by at most n u / (1 - n u) times the sum of their magnitudes (Higham
     2002, section 3.1), u = 2^-24, or 2^-53 for a float64 x; then y is rounded to `dtype`. Each product and y may
     underflow.
+
+    `level_error` is given where the product is one of integers: each weight may be off by that fraction of itself, and
+    each activation by half a step of its row's fixed point, max |x| / 65534 (`tests/unit/test_integer_error.py`). Two
+    more roundings than the sum has terms are those of a part's integer and of y to float32.
     """
     rounding, smallest = PRECISION[dtype]
     unit = min(rounding, UNIT_ROUNDOFF)
     shift = bias or [0.0] * len(weight)
+    integers = level_error is not None and dtype != "float64"
+    levels = level_error if integers and level_error is not None else 0.0
     worst = 0.0
     for y_row, x_row in zip(y, x, strict=True):
-        terms = len(x_row) + 1
+        terms = len(x_row) + (3 if integers else 1)
+        step = max(map(abs, x_row)) / 32767 * (1 + 2.0**-35) if integers else 0.0
         for actual, exact, row, c in zip(y_row, linear(x_row, weight, bias), weight, shift, strict=True):
             magnitude = math.fsum([*(abs(a * b) for a, b in zip(x_row, row, strict=True)), abs(c)])
             summing = terms * unit / (1 - terms * unit) * magnitude + terms * 2.0**-149
+            summing += (1 + levels) * step / 2 * math.fsum(map(abs, row)) + levels * magnitude
             bound = summing + rounding * (abs(exact) + summing) + smallest
             worst = max(worst, abs(actual - exact) / bound) if math.isfinite(actual) else math.inf
     return worst

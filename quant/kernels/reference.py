@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quant.numerics.blockwise import dequantize_blocks
+from quant.numerics.double_quantization import dequantize_absmax
 from quant.numerics.int8 import dequantize_rows
+
+
+def takes(x: Tensor, rows: int) -> bool:
+    """Everything."""
+    return True
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -36,17 +42,54 @@ def w8a16_grad_input(grad: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
     return _linear(grad, dequantize_rows(codes, scales).t(), None)
 
 
-def blockwise_linear(
-    x: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, out_features: int, bias: Tensor | None
+def _dequantize(
+    packed: Tensor,
+    absmax: Tensor,
+    absmax_scale: Tensor | None,
+    absmax_offset: Tensor | None,
+    codebook: str,
+    block_size: int,
+    shape: tuple[int, int],
 ) -> Tensor:
-    """x [..., in], packed uint8, absmax float32 [blocks], bias [out] -> [..., out] in x's dtype."""
-    weight = dequantize_blocks(packed, absmax, codebook, block_size, out_features * x.shape[-1])
-    return _linear(x, weight.view(out_features, x.shape[-1]), bias)
+    if absmax_scale is not None and absmax_offset is not None:
+        absmax = dequantize_absmax(absmax, absmax_scale, absmax_offset)
+    return dequantize_blocks(packed, absmax, codebook, block_size, shape[0] * shape[1]).view(shape)
+
+
+def blockwise_linear(
+    x: Tensor,
+    packed: Tensor,
+    absmax: Tensor,
+    absmax_scale: Tensor | None,
+    absmax_offset: Tensor | None,
+    codebook: str,
+    block_size: int,
+    out_features: int,
+    bias: Tensor | None,
+) -> Tensor:
+    """x [..., in], weight [out, in] in blocks, bias [out] -> [..., out] in x's dtype.
+
+    Args:
+        packed: uint8 [ceil(out * in / 2)].
+        absmax: float32 [blocks], or with double quantization uint8 [blocks], and then
+        absmax_scale: float32 [ceil(blocks / 256)]; absmax_offset: float32 [].
+        codebook: "nf4", "fp4" or "int4".
+    """
+    shape = (out_features, x.shape[-1])
+    return _linear(x, _dequantize(packed, absmax, absmax_scale, absmax_offset, codebook, block_size, shape), bias)
 
 
 def blockwise_grad_input(
-    grad: Tensor, packed: Tensor, absmax: Tensor, codebook: str, block_size: int, in_features: int
+    grad: Tensor,
+    packed: Tensor,
+    absmax: Tensor,
+    absmax_scale: Tensor | None,
+    absmax_offset: Tensor | None,
+    codebook: str,
+    block_size: int,
+    in_features: int,
 ) -> Tensor:
     """grad [..., out] -> gradient for x, [..., in] in grad's dtype."""
-    weight = dequantize_blocks(packed, absmax, codebook, block_size, grad.shape[-1] * in_features)
-    return _linear(grad, weight.view(grad.shape[-1], in_features).t(), None)
+    shape = (grad.shape[-1], in_features)
+    weight = _dequantize(packed, absmax, absmax_scale, absmax_offset, codebook, block_size, shape)
+    return _linear(grad, weight.t(), None)

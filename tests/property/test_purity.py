@@ -10,7 +10,7 @@ from quant import quantize_tensor
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
 from quant.tensor import QuantizedTensor
-from tests import oracle
+from tests import integer_oracle, oracle
 from tests.strategies import DTYPES, LAYOUTS, bits, schemes, tame_weights, weights
 
 
@@ -72,4 +72,6 @@ def test_forward_is_the_exact_product_within_float32_and_changes_nothing(
     assert (bits(x), {name: bits(tensor) for name, tensor in layer.state_dict().items()}) == before
     dequantized = layer.quantized_weight.dequantize().tolist()
     assert layer.bias is not None
-    assert oracle.linear_error(y.tolist(), x.tolist(), dequantized, layer.bias.tolist()) <= 1
+    operands = (x.tolist(), dequantized, layer.bias.tolist())
+    level_error = integer_oracle.LEVEL_ERROR[scheme.name]
+    assert oracle.linear_error(y.tolist(), *operands, level_error=level_error) <= 1

@@ -73,17 +73,17 @@ def test_phi3_runs_in_every_dtype_and_a_cast_leaves_the_codes(dtype: torch.dtype
 @pytest.mark.parametrize("build", [tiny_phi3, tiny_gpt2])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_the_quantized_model_computes_what_the_dequantized_one_does(scheme: Scheme, build: type[nn.Module]) -> None:
-    """The same weights in other layers: measured difference 0, while the float model's weights make 1.5e-3 (W8A16) to
-    0.14.
+    """The same weights in other layers. Measured: 16-bit activations make 6e-6 to 4e-5, NF4's integer levels 3e-5 to
+    1.8e-4, while the float model's weights make 1.5e-3 (W8A16) to 0.14.
 
-    A forgotten bias, scale or transposition makes more than that. 1e-4 leaves room for activations in 16 bits.
+    A forgotten bias, scale or transposition makes more than that.
     """
     model = build()
     float_logits = logits(model)
     quantized = quant.quantize(model, scheme)
     actual = logits(quantized)
     expected = logits(quant.dequantize(copy.deepcopy(quantized)))
-    assert (actual - expected).abs().max().item() <= 1e-4
+    assert 0 < (actual - expected).abs().max().item() <= 5e-4
     assert (actual - float_logits).abs().max().item() > 1e-3
 
 

@@ -14,7 +14,7 @@ from quant import kernels
 from quant.kernels import reference
 from quant.numerics.blockwise import dequantize_blocks
 from quant.numerics.int8 import dequantize_rows
-from tests import oracle
+from tests import integer_oracle, oracle
 from tests.strategies import DTYPES, LAYOUTS, bits, generator, normal
 
 WIDTHS = (1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129)
@@ -54,7 +54,7 @@ def block_case(
     weight = dequantize_blocks(packed, absmax, codebook, BLOCK, out_features * in_features).view(
         out_features, in_features
     )
-    return lambda x: run(x, packed, absmax, codebook, BLOCK, out_features, bias), weight
+    return lambda x: run(x, packed, absmax, None, None, codebook, BLOCK, out_features, bias), weight
 
 
 CASES: dict[str, Case] = {
@@ -63,13 +63,13 @@ CASES: dict[str, Case] = {
 }
 
 
-def error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> float:
-    """Largest error of `y` [..., out] in units of what arithmetic explains."""
+def error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, case: str | None = None) -> float:
+    """Largest error of `y` [..., out] in units of what arithmetic explains: integers of `case`, or floats."""
     dtype = str(y.dtype).removeprefix("torch.")
     shift = None if bias is None else bias.tolist()
-    return oracle.linear_error(
-        y.reshape(-1, y.shape[-1]).tolist(), x.reshape(-1, x.shape[-1]).tolist(), weight.tolist(), shift, dtype
-    )
+    level_error = None if case is None else integer_oracle.LEVEL_ERROR[case]
+    rows = x.reshape(-1, x.shape[-1]).tolist()
+    return oracle.linear_error(y.reshape(-1, y.shape[-1]).tolist(), rows, weight.tolist(), shift, dtype, level_error)
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["operator", "reference"])
@@ -79,7 +79,7 @@ def test_widths_on_both_sides_of_every_tile(case: str, fast: bool) -> None:
         bias = normal((out_features,), seed=2)
         run, weight = CASES[case](out_features, in_features, bias, fast)
         x = normal((2, in_features), seed=3)
-        assert error(run(x), x, weight, bias) <= 1, (out_features, in_features)
+        assert error(run(x), x, weight, bias, case if fast else None) <= 1, (out_features, in_features)
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["operator", "reference"])
@@ -95,7 +95,7 @@ def test_every_dtype_of_x_with_few_and_many_rows(
     x = normal((rows, in_features), seed=3).to(dtype)
     y = run(x)
     assert (y.dtype, y.shape) == (dtype, (rows, 9))
-    assert error(y, x, weight, bias) <= 1
+    assert error(y, x, weight, bias, case if fast else None) <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -104,7 +104,7 @@ def test_leading_dimensions_are_kept(shape: tuple[int, ...], case: str) -> None:
     run, weight = CASES[case](5, 33, None, True)
     x = normal(shape, seed=3)
     assert run(x).shape == (*shape[:-1], 5)
-    assert error(run(x), x, weight) <= 1
+    assert error(run(x), x, weight, case=case) <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -119,16 +119,16 @@ def test_no_rows_give_no_rows(shape: tuple[int, ...], case: str) -> None:
 def test_strides_of_x_do_not_matter(layout: str, case: str) -> None:
     run, weight = CASES[case](5, 33, None, True)
     x = LAYOUTS[layout](normal((4, 33), seed=3))
-    assert error(run(x), x, weight) <= 1
+    assert error(run(x), x, weight, case=case) <= 1
     hidden = normal((2, 3, 33), seed=4)
-    assert error(run(hidden[:, -1:, :]), hidden[:, -1:, :], weight) <= 1
+    assert error(run(hidden[:, -1:, :]), hidden[:, -1:, :], weight, case=case) <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_square_weights_are_not_transposed(case: str) -> None:
     run, weight = CASES[case](33, 33, None, True)
-    assert error(run(torch.eye(33)), torch.eye(33), weight) <= 1
-    assert error(run(torch.eye(33)), torch.eye(33), weight.t()) > 1000
+    assert error(run(torch.eye(33)), torch.eye(33), weight, case=case) <= 1
+    assert error(run(torch.eye(33)), torch.eye(33), weight.t(), case=case) > 1000
 
 
 @pytest.mark.parametrize("rows", [1, 65])
@@ -136,9 +136,10 @@ def test_float16_does_not_overflow_where_the_result_fits(rows: int) -> None:
     """Sums of codes reach 4096 * 4 * 127, thirty times the largest float16, before the scale makes them 208."""
     codes, scales = torch.full((3, 4096), 127, dtype=torch.int8), torch.full((3,), 1e-4)
     x = torch.full((rows, 4096), 4.0, dtype=torch.float16)
-    assert error(kernels.w8a16_linear(x, codes, scales, None)[:1], x[:1], dequantize_rows(codes, scales)) <= 1
+    weight = dequantize_rows(codes, scales)
+    assert error(kernels.w8a16_linear(x, codes, scales, None)[:1], x[:1], weight, case="w8a16") <= 1
     x[:, 1:], x[:, 0] = 0, 6e4
-    assert error(kernels.w8a16_linear(x, codes, scales, None)[:1], x[:1], dequantize_rows(codes, scales)) <= 1
+    assert error(kernels.w8a16_linear(x, codes, scales, None)[:1], x[:1], weight, case="w8a16") <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -148,9 +149,9 @@ def test_the_bias_is_added_exactly_once(rows: int, case: str) -> None:
     x = normal((rows, 33), seed=3)
     for bias in (torch.zeros(5), torch.full((5,), 1000.0), torch.arange(5.0) * 1000):
         run, weight = CASES[case](5, 33, bias, True)
-        assert error(run(x), x, weight, bias) <= 1
+        assert error(run(x), x, weight, bias, case) <= 1
     run, weight = CASES[case](5, 33, None, True)
-    assert error(run(x), x, weight) <= 1
+    assert error(run(x), x, weight, case=case) <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -185,4 +186,6 @@ def test_blockwise_is_registered_with_schema_fake_kernel_and_gradient(codebook: 
     bias = normal((5,)).requires_grad_(requires_grad)
     operands = block_operands(5, 33)
     for shift in (bias, None):
-        torch.library.opcheck(torch.ops.quant.blockwise_linear.default, (x, *operands, codebook, BLOCK, 5, shift))
+        torch.library.opcheck(
+            torch.ops.quant.blockwise_linear.default, (x, *operands, None, None, codebook, BLOCK, 5, shift)
+        )

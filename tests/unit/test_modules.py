@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from quant import FP4, INT4, NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, quantize_tensor
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Blockwise, Scheme
-from tests import oracle
+from tests import integer_oracle, oracle
 from tests.models import seeded
 from tests.strategies import ALL_SCHEMES, DTYPES, bits, normal, scheme_id
 
@@ -29,7 +29,9 @@ def error(y: Tensor, x: Tensor, layer: QuantizedLinear) -> float:
     weight = layer.quantized_weight.dequantize(torch.float32).tolist()
     bias = None if layer.bias is None else layer.bias.tolist()
     dtype = str(y.dtype).removeprefix("torch.")
-    return oracle.linear_error(y.reshape(-1, OUT).tolist(), x.reshape(-1, IN).tolist(), weight, bias, dtype)
+    level_error = integer_oracle.LEVEL_ERROR[layer.scheme.name]
+    rows = x.reshape(-1, IN).tolist()
+    return oracle.linear_error(y.reshape(-1, OUT).tolist(), rows, weight, bias, dtype, level_error)
 
 
 @pytest.fixture(params=[torch.float64, torch.bfloat16], ids=str)

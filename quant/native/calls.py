@@ -1,0 +1,169 @@
+"""Calls of the kernels with tensors: dtypes, devices, sizes and strides are checked, then addresses are taken."""
+
+import array
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from quant.errors import QuantError
+from quant.native.variants import kernels, variant, variant_index
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""The dtypes that kernels read and write, as they number them; float64 is left to torch."""
+
+
+def reads(tensor: Tensor) -> bool:
+    """Whether kernels are in use and read `tensor` as it is: real memory of the CPU in one of `DTYPES`."""
+    return (
+        tensor.dtype in DTYPES
+        and tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and variant() != "torch"
+    )
+
+
+def linear_int8(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None, few: bool) -> Tensor:
+    """x W^T + b with W = codes * scales.
+
+    Args:
+        x: [..., in], float32, bfloat16 or float16, any strides.
+        codes: int8 [out, in], contiguous; scales: float32 [out].
+        bias: [out], any float dtype, or None.
+        few: stream W once for a few rows of x, instead of widening it in panels for many; the bits are the same.
+
+    Returns:
+        [..., out] in x's dtype.
+
+    Raises:
+        QuantError: operands of other dtypes, sizes, devices or strides.
+    """
+    n, k = codes.shape if codes.dim() == 2 else (0, -1)
+    operands = (_operand("codes", codes, torch.int8, n * k), _operand("scales", scales, torch.float32, n))
+    return _product(kernels.linear_int8, x, n, k, bias, few, operands)
+
+
+def linear_blockwise(
+    x: Tensor,
+    packed: Tensor,
+    absmax: Tensor,
+    absmax_scales: Tensor | None,
+    absmax_offset: Tensor | None,
+    block_size: int,
+    out_features: int,
+    levels: Sequence[int],
+    divisor: int,
+    level8: Sequence[float],
+    bias: Tensor | None,
+    few: bool,
+) -> Tensor:
+    """x W^T + b with W = levels[code] / divisor * absmax of its block.
+
+    Args:
+        x, bias, few: as for `linear_int8`.
+        packed: uint8 [ceil(out * in / 2)], the even element in the high nibble.
+        absmax: float32 [ceil(out * in / block_size)]; uint8 codes into `level8` where the next two are given.
+        absmax_scales: float32 [ceil(blocks / 256)]; absmax_offset: float32 []: absmax = level8[code] * scale + offset.
+        levels: 16 integers of magnitude at most 4095; divisor: what they were multiplied by; level8: 256 floats.
+
+    Raises:
+        QuantError: as for `linear_int8`.
+    """
+    k = x.shape[-1] if x.dim() else 0
+    weights = out_features * k
+    blocks = -(-weights // block_size)
+    operands: tuple[int | None, ...] = (_operand("packed", packed, torch.uint8, -(-weights // 2)),)
+    if absmax_scales is None or absmax_offset is None:
+        operands += (_operand("absmax", absmax, torch.float32, blocks), None, None, None)
+    else:
+        operands += (
+            _operand("absmax", absmax, torch.uint8, blocks),
+            _operand("absmax_scales", absmax_scales, torch.float32, -(-blocks // 256)),
+            _address_of("f", tuple(level8), 256),
+            _operand("absmax_offset", absmax_offset, torch.float32, 1),
+        )
+    operands += (_address_of("h", tuple(levels), 16),)
+    return _product(kernels.linear_blockwise, x, out_features, k, bias, few, (*operands, divisor, block_size))
+
+
+def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """As `quant.numerics.int8.quantize_rows`: codes int8 [out, in] and scales float32 [out] of `weight` [out, in], or
+    None where a value is not finite.
+    """
+    weight = weight.detach().contiguous()
+    n, k = weight.shape
+    codes, scales = weight.new_empty((n, k), dtype=torch.int8), weight.new_zeros(n, dtype=torch.float32)
+    bad = kernels.quantize_int8(
+        *(variant_index(variant()), torch.get_num_threads(), n, k, weight.data_ptr(), DTYPES[weight.dtype]),
+        *(codes.data_ptr(), scales.data_ptr()),
+    )
+    return None if bad else (codes, scales)
+
+
+def quantize_blocks(
+    weight: Tensor, block_size: int, midpoints: Sequence[float], order: Sequence[int]
+) -> tuple[Tensor, Tensor] | None:
+    """As `quant.numerics.blockwise.quantize_blocks`: packed uint8 [ceil(n/2)] and absmax float32 [blocks] of the n
+    elements of `weight`, or None where a value is not finite.
+
+    Args:
+        midpoints: the 15 float32 boundaries between ascending levels; order: the code of each level, ascending.
+    """
+    weight = weight.detach().contiguous()
+    count = weight.numel()
+    packed = weight.new_empty(-(-count // 2), dtype=torch.uint8)
+    absmax = weight.new_empty(-(-count // block_size), dtype=torch.float32)
+    bad = kernels.quantize_blocks(
+        *(variant_index(variant()), torch.get_num_threads(), count, weight.data_ptr(), DTYPES[weight.dtype]),
+        *(block_size, _address_of("f", tuple(midpoints), 15), _address_of("B", tuple(order), 16)),
+        *(packed.data_ptr(), absmax.data_ptr()),
+    )
+    return None if bad else (packed, absmax)
+
+
+def _product(
+    kernel: Callable[..., None],
+    x: Tensor,
+    n: int,
+    k: int,
+    bias: Tensor | None,
+    few: bool,
+    operands: tuple[int | float | None, ...],
+) -> Tensor:
+    if x.dim() == 0 or x.dtype not in DTYPES or x.device.type != "cpu" or x.shape[-1] != k:
+        raise QuantError(f"x: the kernel needs [..., {k}] on the CPU, got {list(x.shape)}, {x.dtype}, {x.device}")
+    x = x.contiguous()
+    y = x.new_empty((*x.shape[:-1], n))
+    bias_address, bias_dtype = None, 0
+    if bias is not None:
+        bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()
+        bias_address, bias_dtype = _operand("bias", bias, bias.dtype, n), DTYPES[bias.dtype]
+    kernel(
+        *(variant_index(variant()), torch.get_num_threads(), few, y.numel() // n if n else 0, n, k),
+        *(x.data_ptr(), DTYPES[x.dtype], bias_address, bias_dtype, y.data_ptr()),
+        *operands,
+    )
+    return y
+
+
+def _operand(name: str, tensor: Tensor, dtype: torch.dtype, size: int) -> int:
+    """The address of `tensor`, once it is known to hold `size` elements of `dtype` side by side."""
+    if tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.numel() != size:
+        raise QuantError(
+            f"{name}: the kernel needs {size} contiguous {dtype} on the CPU, got shape {list(tensor.shape)}, "
+            f"{tensor.dtype}, {tensor.device}, strides {tensor.stride()}"
+        )
+    return tensor.data_ptr()
+
+
+@functools.cache
+def _constants(typecode: str, values: tuple[float, ...], size: int) -> "array.array[float]":
+    """Constants as the kernels read them, kept alive by the cache. No tensors: those could be fake ones."""
+    if len(values) != size:
+        raise QuantError(f"the kernel needs {size} constants, got {len(values)}")
+    return array.array(typecode, values)
+
+
+def _address_of(typecode: str, values: tuple[float, ...], size: int) -> int:
+    return _constants(typecode, values, size).buffer_info()[0]
