@@ -1,64 +1,15 @@
-/* One call: activations to fixed point, then the kernels over ranges of the weight, on the threads that torch uses.
- *
- * Threads come from the OpenMP runtime that torch has loaded (GOMP_parallel, which libgomp and libiomp5 both export), so
- * that there is one pool. Ranges are handed out by a counter: results do not depend on who computes them. */
+/* One call: activations to fixed point, then the kernels over ranges of the weight, on the threads that torch uses. */
 #include "driver.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-static void (*openmp_parallel)(void (*)(void *), void *, unsigned, unsigned);
-
-void set_openmp(void *gomp_parallel) { memcpy(&openmp_parallel, &gomp_parallel, sizeof gomp_parallel); }
-
-struct job {
-    void (*body)(void *context, int64_t first, int64_t last, int slot);
-    void *context;
-    int64_t items, step;
-    atomic_llong next;
-    atomic_int slots;
-};
-
-static void work(void *argument)
-{
-    struct job *job = argument;
-    int slot = atomic_fetch_add(&job->slots, 1);
-#if defined(__x86_64__)
-    unsigned control = _mm_getcsr();
-    _mm_setcsr(0x1f80); /* round to nearest, keep subnormals */
-#endif
-    for (;;) {
-        int64_t first = atomic_fetch_add(&job->next, job->step);
-        if (first >= job->items)
-            break;
-        int64_t last = first + job->step;
-        job->body(job->context, first, last < job->items ? last : job->items, slot);
-    }
-#if defined(__x86_64__)
-    _mm_setcsr(control);
-#endif
-}
-
-static void run(void (*body)(void *, int64_t, int64_t, int), void *context, int64_t items, int64_t step, int threads)
-{
-    struct job job = {.body = body, .context = context, .items = items, .step = step};
-    int64_t ranges = (items + step - 1) / step;
-    if (ranges < threads)
-        threads = (int)ranges;
-    if (threads > 1 && openmp_parallel)
-        openmp_parallel(work, &job, (unsigned)threads, 0);
-    else
-        work(&job);
-}
+#include "threads.h"
 
 /* ---- layouts of q ---- */
 
-enum layout { NATURAL, CHUNKS, TILES_INT8, TILES_LANES };
+enum layout { NATURAL, NIBBLES, TILES_INT8, TILES_LANES };
 
 struct call {
     const struct kernels *kernels;
@@ -70,14 +21,13 @@ struct call {
     size_t scratch_bytes; /* of one thread */
 };
 
-/* Even elements of each chunk before its odd ones. */
-static void arrange_chunks(const int16_t *natural, int64_t padded, int16_t *q)
+/* Each 128 elements as four times 32: elements 4 j + 1, 4 j, 4 j + 3, 4 j + 2. */
+static void arrange_nibbles(const int16_t *natural, int64_t padded, int16_t *q)
 {
-    for (int64_t chunk = 0; chunk < padded; chunk += CHUNK)
-        for (int i = 0; i < CHUNK / 2; i++) {
-            q[chunk + i] = natural[chunk + 2 * i];
-            q[chunk + CHUNK / 2 + i] = natural[chunk + 2 * i + 1];
-        }
+    for (int64_t first = 0; first < padded; first += 128)
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 32; j++)
+                q[first + 32 * i + j] = natural[first + 4 * j + (i ^ 1)];
 }
 
 /* Where a tile of `rows` rows keeps the pairs of its row `row`: pair s at at[2 * rows * s]. */
@@ -88,18 +38,23 @@ static int16_t *tile_at(const struct call *c, int64_t before, int64_t pairs, int
     return c->activations.q + 2 * (before * c->linear.m + pairs * first + (m - first));
 }
 
+/* Pairs of elements 4 i and 4 i + 2, then 4 i + 1 and 4 i + 3, in parts of SPLIT elements. */
 static void arrange_int8(const struct call *c, const int16_t *natural, int64_t m)
 {
     int64_t padded = c->activations.padded;
     for (int64_t k = 0; k < padded; k += SPLIT) {
         int64_t pairs = (padded - k < SPLIT ? padded - k : SPLIT) / 2, rows;
         int16_t *at = tile_at(c, k / 2, pairs, m, &rows);
-        for (int64_t s = 0; s < pairs; s++)
-            memcpy(at + 2 * rows * s, natural + k + 2 * s, 4);
+        for (int64_t s = 0; s < pairs; s++) {
+            const int16_t *pair = natural + k + s / 2 * 4 + s % 2;
+            at[2 * rows * s] = pair[0];
+            at[2 * rows * s + 1] = pair[2];
+        }
     }
 }
 
-/* By lanes: lane j holds groups j, j + 16, ..., each as four pairs of even elements and four of odd ones. */
+/* By lanes: lane j holds groups j, j + 16, ..., each as eight pairs, of elements 1 and 5, 0 and 4, 3 and 7, 2 and 6, and
+ * these plus 8: the order in which the panel has them. */
 static void arrange_lanes(const struct call *c, const int16_t *natural, int64_t m)
 {
     int64_t steps = c->activations.padded / STRIDE, rows;
@@ -108,9 +63,9 @@ static void arrange_lanes(const struct call *c, const int16_t *natural, int64_t 
         for (int64_t step = 0; step < steps; step++) {
             const int16_t *group = natural + STRIDE * step + LANES * lane;
             for (int s = 0; s < 8; s++, at += 2 * rows) {
-                const int16_t *pair = group + 4 * (s % 4) + s / 4;
+                const int16_t *pair = group + s / 4 * 8 + (s % 4 ^ 1);
                 at[0] = pair[0];
-                at[1] = pair[2];
+                at[1] = pair[4];
             }
         }
     }
@@ -130,8 +85,8 @@ static void activate(void *context, int64_t first, int64_t last, int slot)
         float absmax = c->kernels->quantize_row(c->linear.x, c->linear.x_dtype, m, c->linear.k, buffer, row, a->padded);
         a->absmax[m] = absmax;
         a->unit[m] = (double)absmax / divisor;
-        if (c->layout == CHUNKS)
-            arrange_chunks(natural, a->padded, a->q + m * a->padded);
+        if (c->layout == NIBBLES)
+            arrange_nibbles(natural, a->padded, a->q + m * a->padded);
         else if (c->layout == TILES_INT8)
             arrange_int8(c, natural, m);
         else if (c->layout == TILES_LANES)
@@ -169,13 +124,13 @@ static void *prepare(struct call *c, int threads)
 {
     struct linear *p = &c->linear;
     int blockwise = p->levels != NULL;
-    int64_t columns = c->kernels->panel_columns, padded = round_up(p->k, blockwise ? STRIDE : 32);
+    int64_t columns = c->kernels->panel_columns, padded = round_up(p->k, blockwise ? STRIDE : 64);
     c->ragged = blockwise && p->k % LANES != 0;
     int few = c->ragged || p->few;
-    c->layout = !few ? (blockwise ? TILES_LANES : TILES_INT8) : blockwise && !c->ragged ? CHUNKS : NATURAL;
+    c->layout = !few ? (blockwise ? TILES_LANES : TILES_INT8) : blockwise && !c->ragged ? NIBBLES : NATURAL;
     size_t scratch = (size_t)p->k * 4 + (size_t)padded * 2, kernel;
     if (few)
-        kernel = (size_t)(LANES * (padded / STRIDE + p->m * LANES)) * 4 + (size_t)padded * 2;
+        kernel = (size_t)(LANES * (padded / STRIDE + p->m * LANES)) * 4;
     else
         kernel = (size_t)(padded * columns) * 2 + (size_t)(blockwise ? padded / LANES * columns * 4 : 0) +
                  (size_t)(p->m * columns) * (blockwise ? 4 : 8);
@@ -201,14 +156,14 @@ static int linear_rows(const struct kernels *kernels, const struct linear *linea
     void *memory = prepare(&c, threads);
     if (!memory)
         return -1;
-    run(activate, &c, linear->m, kernels->tile_rows, linear->m * linear->k < SERIAL / 8 ? 1 : threads);
-    if (c.layout == NATURAL || c.layout == CHUNKS) {
+    run_ranges(activate, &c, linear->m, kernels->tile_rows, linear->m * linear->k < SERIAL / 8 ? 1 : threads);
+    if (c.layout == NATURAL || c.layout == NIBBLES) {
         /* Ranges of about 128 KB of int8 weights, at least four for each thread. */
         int64_t rows = (1 << 17) / (linear->k + 1), fair = linear->n / (4 * threads);
-        run(few_rows, &c, linear->n, round_up((rows < fair ? rows : fair) + 1, LANES), threads);
+        run_ranges(few_rows, &c, linear->n, round_up((rows < fair ? rows : fair) + 1, LANES), threads);
     } else {
         int64_t columns = kernels->panel_columns;
-        run(many_rows, &c, (linear->n + columns - 1) / columns, 1, threads);
+        run_ranges(many_rows, &c, (linear->n + columns - 1) / columns, 1, threads);
     }
     free(memory);
     return 0;
@@ -257,7 +212,7 @@ int64_t run_quantize(const struct kernels *kernels, const struct weight *w, int 
     q.buffers = malloc((size_t)(q.buffer * threads + 1) * sizeof *q.buffers);
     if (!q.buffers)
         return -1;
-    run(quantize_range, &q, items, (1 << 17) / (size + 1) + 1, w->n * w->k < SERIAL / 8 ? 1 : threads);
+    run_ranges(quantize_range, &q, items, (1 << 17) / (size + 1) + 1, w->n * w->k < SERIAL / 8 ? 1 : threads);
     free(q.buffers);
     return q.bad;
 }

@@ -10,10 +10,10 @@ enum dtype { F32 = 0, BF16 = 1, F16 = 2 };
 
 enum {
     LANES = 16,   /* outputs side by side in a tile; float accumulators of a blockwise row; elements of a group */
-    CHUNK = 64,   /* weights whose nibbles are widened together */
+    CHUNK = 64,   /* weights of the commonest block */
     STRIDE = 256, /* weights that give each lane one group */
-    FLUSH = 8192, /* int8 weights after which a 32-bit lane (a 32nd of them) could overflow: 256 * 127 * 32767 < 2^31/2 */
-    SPLIT = 512,  /* int8 weights of a tile's 32-bit accumulator: 512 * 127 * 32767 < 2^31 */
+    FLUSH = 8192, /* int8 weights whose sum fits 32 bits in each of 16 lanes: 512 * 128 * 32767 < 2^31 */
+    SPLIT = 512,  /* int8 weights whose sum fits 32 bits: 512 * 128 * 32767 < 2^31 */
 };
 
 /* x [m, k] times a quantized weight [n, k]: y [m, n]. */
@@ -50,7 +50,7 @@ struct kernels {
     const char *name;
     /* row of x [m, k] -> q [padded], returns absmax (NaN if not finite); buffer: float [k] */
     float (*quantize_row)(const void *x, int x_dtype, int64_t row, int64_t k, float *buffer, int16_t *q, int64_t padded);
-    /* outputs [row0, row1) for all rows of x; scratch: float [LANES * (padded / STRIDE + m * LANES)], int16 [padded] */
+    /* outputs [row0, row1) for all rows of x; scratch: float [LANES * (padded / STRIDE + m * LANES)] */
     void (*few_rows_int8)(const struct linear *, const struct activations *, int64_t row0, int64_t row1);
     void (*few_rows_blockwise)(const struct linear *, const struct activations *, int64_t row0, int64_t row1, void *scratch);
     /* outputs of one panel of columns; scratch: int16 [padded, columns], float [padded / LANES, columns] (blockwise),

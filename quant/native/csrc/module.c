@@ -2,11 +2,9 @@
  *
  * Nothing here knows torch: the callers in quant/native/__init__.py check tensors and pass their addresses, so one binary
  * serves every version of torch, and the limited API every version of Python. Sizes are checked once more. */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030A0000
-#include <Python.h>
-
+#include "arguments.h"
 #include "driver.h"
+#include "threads.h"
 
 static const struct kernels *variants[] = {
 #if defined(__x86_64__)
@@ -56,49 +54,6 @@ static PyObject *share_openmp(PyObject *self, PyObject *address)
     Py_RETURN_NONE;
 }
 
-/* Integers and addresses in the order in which they are asked for; an error sticks. */
-struct reader {
-    PyObject *const *args;
-    Py_ssize_t left;
-};
-
-static int64_t next_size(struct reader *r)
-{
-    if (PyErr_Occurred())
-        return 0;
-    if (r->left-- <= 0) {
-        PyErr_SetString(PyExc_TypeError, "too few arguments");
-        return 0;
-    }
-    int64_t value = PyLong_AsLongLong(*r->args++);
-    if (!PyErr_Occurred() && value < 0)
-        PyErr_SetString(PyExc_ValueError, "a size is negative");
-    return value;
-}
-
-static void *next_address(struct reader *r)
-{
-    if (PyErr_Occurred())
-        return NULL;
-    if (r->left-- <= 0) {
-        PyErr_SetString(PyExc_TypeError, "too few arguments");
-        return NULL;
-    }
-    PyObject *arg = *r->args++;
-    return arg == Py_None ? NULL : PyLong_AsVoidPtr(arg);
-}
-
-static double next_number(struct reader *r)
-{
-    if (PyErr_Occurred())
-        return 0;
-    if (r->left-- <= 0) {
-        PyErr_SetString(PyExc_TypeError, "too few arguments");
-        return 0;
-    }
-    return PyFloat_AsDouble(*r->args++);
-}
-
 static const struct kernels *next_variant(struct reader *r)
 {
     int64_t index = next_size(r);
@@ -108,13 +63,6 @@ static const struct kernels *next_variant(struct reader *r)
     if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "no such variant");
     return NULL;
-}
-
-static int read_all(struct reader *r)
-{
-    if (!PyErr_Occurred() && r->left)
-        PyErr_SetString(PyExc_TypeError, "too many arguments");
-    return !PyErr_Occurred();
 }
 
 static int sound(int64_t m, int64_t n, int64_t k, int64_t block_size, int64_t threads)

@@ -1,4 +1,4 @@
-/* The primitives of kernels.inc for AVX2, FMA and F16C: 512 bits are two registers. */
+/* The primitives of variant.inc for AVX2, FMA and F16C: 512 bits are two registers. */
 #include <immintrin.h>
 
 typedef struct { __m256i low, high; } V; /* 16 int32 */
@@ -12,6 +12,7 @@ INLINE __m256i load_256(const void *a) { return _mm256_loadu_si256((const __m256
 INLINE void store_256(void *a, __m256i v) { _mm256_storeu_si256((__m256i *)a, v); }
 
 INLINE V zero_v(void) { return (V){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+INLINE V add_v(V a, V b) { return (V){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
 INLINE P load_p(const int16_t *a) { return (P){load_256(a), load_256(a + 16)}; }
 INLINE void store_p(int16_t *a, P p)
 {
@@ -49,28 +50,33 @@ INLINE Table table(const int16_t *levels)
     __m128i high = _mm_packus_epi16(_mm_srli_epi16(a, 8), _mm_srli_epi16(b, 8));
     return (Table){_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high)};
 }
-INLINE P look_up(Table t, __m256i index)
+INLINE void widen_256(__m256i words, __m256i *low, __m256i *high)
+{
+    *low = _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8);
+    *high = _mm256_srai_epi16(words, 8);
+}
+INLINE void widen_p(P words, P *low, P *high)
+{
+    widen_256(words.low, &low->low, &high->low);
+    widen_256(words.high, &low->high, &high->high);
+}
+/* The levels of two nibbles of each word, one in its low and one in its high byte. */
+INLINE void look_up_words(Table t, __m256i index, __m256i *first, __m256i *second)
 {
     __m256i low = _mm256_shuffle_epi8(t.low, index), high = _mm256_shuffle_epi8(t.high, index);
-    return (P){_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+    __m256i odd = _mm256_set1_epi16((short)0xff00);
+    *first = _mm256_blendv_epi8(low, _mm256_slli_epi16(high, 8), odd);
+    *second = _mm256_blendv_epi8(_mm256_srli_epi16(low, 8), high, odd);
 }
-INLINE void levels_p(const uint8_t *bytes, Table t, P *even, P *odd)
+INLINE void nibbles_p(P words, Table t, P levels[4])
 {
-    /* Quarters 0, 2, 1, 3, so that unpacking within halves yields the natural order. */
-    __m256i v = _mm256_permute4x64_epi64(load_256(bytes), 0xd8), nibble = _mm256_set1_epi8(0x0f);
-    *even = look_up(t, _mm256_and_si256(_mm256_srli_epi16(v, 4), nibble));
-    *odd = look_up(t, _mm256_and_si256(v, nibble));
+    __m256i nibble = _mm256_set1_epi8(0x0f);
+    look_up_words(t, _mm256_and_si256(words.low, nibble), &levels[0].low, &levels[2].low);
+    look_up_words(t, _mm256_and_si256(words.high, nibble), &levels[0].high, &levels[2].high);
+    look_up_words(t, _mm256_and_si256(_mm256_srli_epi16(words.low, 4), nibble), &levels[1].low, &levels[3].low);
+    look_up_words(t, _mm256_and_si256(_mm256_srli_epi16(words.high, 4), nibble), &levels[1].high, &levels[3].high);
 }
-INLINE __m256i reduce4_256(__m256i a, __m256i b, __m256i c, __m256i d)
-{
-    __m256i ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-    __m256i cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-}
-INLINE V reduce4(V a, V b, V c, V d)
-{
-    return (V){reduce4_256(a.low, b.low, c.low, d.low), reduce4_256(a.high, b.high, c.high, d.high)};
-}
+INLINE V add_pairs(V a, V b) { return (V){_mm256_hadd_epi32(a.low, b.low), _mm256_hadd_epi32(a.high, b.high)}; }
 INLINE __m256i wide(__m256i a, int half)
 {
     return _mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256(a, 1) : _mm256_castsi256_si128(a));
@@ -92,10 +98,10 @@ INLINE void add_wide(int64_t *total, V a)
 }
 INLINE F zero_f(void) { return (F){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 INLINE F load_f(const float *a) { return (F){_mm256_loadu_ps(a), _mm256_loadu_ps(a + 8)}; }
-INLINE F quad_f(const float *a)
+INLINE F chunks_f(const float *a)
 {
     __m256 v = _mm256_broadcast_ps((const __m128 *)a);
-    return (F){v, v};
+    return (F){_mm256_permute_ps(v, 0xa0), _mm256_permute_ps(v, 0xf5)};
 }
 INLINE void store_f(float *a, F f)
 {

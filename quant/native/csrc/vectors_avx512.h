@@ -1,4 +1,4 @@
-/* The primitives of kernels.inc for AVX-512 (F, BW, DQ, VL) with VNNI. */
+/* The primitives of variant.inc for AVX-512 (F, BW, DQ, VL) with VNNI. */
 #include <immintrin.h>
 
 typedef __m512i V;  /* 16 int32 */
@@ -9,6 +9,7 @@ typedef __m512i Table;
 enum { NRV = 2, MR = 6, FEW_ROWS = 4, FEW_COLUMNS = 4 };
 
 INLINE V zero_v(void) { return _mm512_setzero_si512(); }
+INLINE V add_v(V a, V b) { return _mm512_add_epi32(a, b); }
 INLINE P load_p(const int16_t *a) { return _mm512_loadu_si512(a); }
 INLINE void store_p(int16_t *a, P p) { _mm512_storeu_si512(a, p); }
 INLINE P pair_p(const int16_t *a)
@@ -23,28 +24,29 @@ INLINE Table table(const int16_t *levels)
 {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)levels));
 }
-INLINE void levels_p(const uint8_t *bytes, Table t, P *even, P *odd)
+INLINE void widen_p(P words, P *low, P *high)
 {
-    /* The permutation reads five bits of an index, and both halves of the table are the same. */
-    __m512i words = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)bytes));
-    *even = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4), t);
-    *odd = _mm512_permutexvar_epi16(words, t);
+    *low = _mm512_srai_epi16(_mm512_slli_epi16(words, 8), 8);
+    *high = _mm512_srai_epi16(words, 8);
 }
-INLINE V reduce4(V a, V b, V c, V d)
+INLINE void nibbles_p(P words, Table t, P levels[4])
 {
-    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    levels[0] = _mm512_permutexvar_epi16(words, t);
+    levels[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4), t);
+    levels[2] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 8), t);
+    levels[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 12), t);
+}
+INLINE V add_pairs(V a, V b)
+{
+    __m512 x = _mm512_castsi512_ps(a), y = _mm512_castsi512_ps(b);
+    return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(x, y, 0x88)),
+                            _mm512_castps_si512(_mm512_shuffle_ps(x, y, 0xdd)));
 }
 INLINE int64_t sum_v(V a)
 {
     __m512i low = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(a));
     __m512i high = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(a, 1));
-    int64_t eight[8], sum = 0;
-    _mm512_storeu_si512(eight, _mm512_add_epi64(low, high));
-    for (int i = 0; i < 8; i++)
-        sum += eight[i];
-    return sum;
+    return _mm512_reduce_add_epi64(_mm512_add_epi64(low, high));
 }
 INLINE void add_wide(int64_t *total, V a)
 {
@@ -55,7 +57,11 @@ INLINE void add_wide(int64_t *total, V a)
 }
 INLINE F zero_f(void) { return _mm512_setzero_ps(); }
 INLINE F load_f(const float *a) { return _mm512_loadu_ps(a); }
-INLINE F quad_f(const float *a) { return _mm512_broadcast_f32x4(_mm_loadu_ps(a)); }
+INLINE F chunks_f(const float *a)
+{
+    __m512i lanes = _mm512_setr_epi32(0, 0, 2, 2, 0, 0, 2, 2, 1, 1, 3, 3, 1, 1, 3, 3);
+    return _mm512_permutexvar_ps(lanes, _mm512_castps128_ps512(_mm_loadu_ps(a)));
+}
 INLINE void store_f(float *a, F f) { _mm512_storeu_ps(a, f); }
 INLINE F add_f(F a, F b) { return _mm512_add_ps(a, b); }
 INLINE F fma_f(V a, F b, F c) { return _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), b, c); }

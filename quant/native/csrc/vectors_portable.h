@@ -1,4 +1,4 @@
-/* The primitives of kernels.inc in plain C, for any CPU; the compiler makes of the loops what it can. */
+/* The primitives of variant.inc in plain C, for any CPU; the compiler makes of the loops what it can. */
 
 typedef struct { int32_t v[16]; } V;
 typedef struct { int16_t v[32]; } P;
@@ -8,6 +8,12 @@ typedef struct { int16_t v[16]; } Table;
 enum { NRV = 1, MR = 4, FEW_ROWS = 1, FEW_COLUMNS = 1 };
 
 INLINE V zero_v(void) { return (V){{0}}; }
+INLINE V add_v(V a, V b)
+{
+    for (int i = 0; i < 16; i++)
+        a.v[i] += b.v[i];
+    return a;
+}
 INLINE P load_p(const int16_t *a)
 {
     P p;
@@ -43,21 +49,27 @@ INLINE Table table(const int16_t *levels)
     memcpy(t.v, levels, sizeof t.v);
     return t;
 }
-INLINE void levels_p(const uint8_t *bytes, Table t, P *even, P *odd)
+INLINE void widen_p(P words, P *low, P *high)
 {
     for (int i = 0; i < 32; i++) {
-        even->v[i] = t.v[bytes[i] >> 4];
-        odd->v[i] = t.v[bytes[i] & 15];
+        low->v[i] = (int8_t)(uint16_t)words.v[i];
+        high->v[i] = (int8_t)((uint16_t)words.v[i] >> 8);
     }
 }
-INLINE V reduce4(V a, V b, V c, V d)
+INLINE void nibbles_p(P words, Table t, P levels[4])
+{
+    for (int n = 0; n < 4; n++)
+        for (int i = 0; i < 32; i++)
+            levels[n].v[i] = t.v[(uint16_t)words.v[i] >> 4 * n & 15];
+}
+INLINE V add_pairs(V a, V b)
 {
     V r;
     for (int i = 0; i < 16; i += 4) {
-        r.v[i] = a.v[i] + a.v[i + 1] + a.v[i + 2] + a.v[i + 3];
-        r.v[i + 1] = b.v[i] + b.v[i + 1] + b.v[i + 2] + b.v[i + 3];
-        r.v[i + 2] = c.v[i] + c.v[i + 1] + c.v[i + 2] + c.v[i + 3];
-        r.v[i + 3] = d.v[i] + d.v[i + 1] + d.v[i + 2] + d.v[i + 3];
+        r.v[i] = a.v[i] + a.v[i + 1];
+        r.v[i + 1] = a.v[i + 2] + a.v[i + 3];
+        r.v[i + 2] = b.v[i] + b.v[i + 1];
+        r.v[i + 3] = b.v[i + 2] + b.v[i + 3];
     }
     return r;
 }
@@ -80,11 +92,11 @@ INLINE F load_f(const float *a)
     memcpy(f.v, a, sizeof f.v);
     return f;
 }
-INLINE F quad_f(const float *a)
+INLINE F chunks_f(const float *a)
 {
     F f;
     for (int i = 0; i < 16; i++)
-        f.v[i] = a[i % 4];
+        f.v[i] = a[i / 8 + i % 4 / 2 * 2];
     return f;
 }
 INLINE void store_f(float *a, F f) { memcpy(a, f.v, sizeof f.v); }
