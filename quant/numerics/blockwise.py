@@ -15,21 +15,20 @@ the edges:
 wrong by at most its absmax. Refused: NaN, Inf.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
 from quant.codebooks import LEVELS
 from quant.numerics.checks import check_dtype, check_finite
 from quant.numerics.packing import pack_nibbles
+from quant.numerics.tables import cached_table
 
 SMALLEST_DIVISOR = 1e-38
 CHUNK_ELEMENTS = 1 << 22
 """Elements converted at a time (a multiple of every block size), which bounds the float32 temporaries."""
 
 
-@functools.cache
+@cached_table
 def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Midpoints between ascending levels (float32 [15]) and the code of each level (uint8 [16])."""
     levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
@@ -38,7 +37,7 @@ def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
 
 
-@functools.cache
+@cached_table
 def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
     """int64 [256]: for each byte the float32 levels of its high and low nibble, seen as one 8-byte element."""
     levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")

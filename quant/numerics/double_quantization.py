@@ -13,24 +13,23 @@ zeros gets code 0. The mean is torch's float32 mean: its last bit may depend on 
 may differ there by one level, but what is stored reads the same everywhere.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS
+from quant.numerics.tables import cached_table
 from quant.schemes import DOUBLE_QUANT_BLOCK
 
 GRID = 65536
 
 
-@functools.cache
+@cached_table
 def _dynamic_levels(device: torch.device) -> Tensor:
     """float32 [256], ascending."""
     return torch.tensor(DYNAMIC8_LEVELS, dtype=torch.float32, device=device)
 
 
-@functools.cache
+@cached_table
 def _code_of_grid_point(device: torch.device) -> Tensor:
     """uint8 [65536]: the nearest level's code for each point of the grid, the lower one on a tie."""
     levels = _dynamic_levels(torch.device("cpu"))
