@@ -82,7 +82,8 @@ def _versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    # The metadata of a CUDA wheel says 2.13.0, torch itself 2.13.0+cu130.
+    return {**found, "torch": str(torch.__version__)}
 
 
 def _cpu_name() -> str:

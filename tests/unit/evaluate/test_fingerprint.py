@@ -92,3 +92,12 @@ def test_accuracy_depends_on_the_text_and_not_on_the_machine(name: str) -> None:
     else:
         with pytest.raises(QuantError, match=f"{name}: "):
             require_comparable(here, other, ACCURACY_FIELDS)
+
+
+def test_builds_of_torch_for_other_devices_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installed metadata may lack the suffix that says CPU or CUDA."""
+    here = taken()
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert taken().versions["torch"] == "2.13.0+cu130"
+    with pytest.raises(QuantError, match=r"versions: .*2\.13\.0\+cu130"):
+        require_comparable(here, taken())
