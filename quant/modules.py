@@ -109,7 +109,7 @@ class QuantizedLinear(nn.Module):
             moved = fn(tensor)
             # A change of dtype is refused for the weight's tensors, a change of device is followed.
             self._buffers[name] = moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -123,6 +123,15 @@ def test_every_spelling_of_a_move_moves_every_tensor(spelling: str, scheme: Sche
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_cast_follows_the_dtype_whatever_the_default_device(scheme: Scheme) -> None:
+    layer = quantized(scheme)
+    before = stored_bits(layer)
+    with torch.device("meta"):
+        layer.to(torch.bfloat16).to("cpu").half()
+    assert (layer.dtype, stored_bits(layer)) == (torch.float16, before)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_the_meta_device_gives_shapes(scheme: Scheme) -> None:
     assert quantized(scheme).to("meta")(torch.empty(2, IN, device="meta")).shape == (2, OUT)
 
