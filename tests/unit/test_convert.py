@@ -76,6 +76,23 @@ def test_dequantize_restores_the_types_and_the_values_of_the_codes(scheme: Schem
     assert type(quant.quantize(model, scheme).get_submodule("layers.0")) is not nn.Linear
 
 
+@pytest.mark.parametrize(
+    "frozen", [("layers.0.weight", "layers.1.bias"), ("layers.0.bias", "layers.1.weight")], ids=str
+)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_what_was_frozen_stays_frozen_through_both_conversions(scheme: Scheme, frozen: tuple[str, ...]) -> None:
+    model = build()
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    quant.quantize(model, scheme)
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()}.items() <= before.items()
+    restored = copy.deepcopy(model)
+    for converted in (model, restored):
+        quant.dequantize(converted)
+        assert {name: parameter.requires_grad for name, parameter in converted.named_parameters()} == before
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_the_report_counts_weights_and_bytes(scheme: Scheme) -> None:
     report = conversion_report(quant.quantize(build(), scheme, exclude="layers.1"))
