@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant.evaluate.devices import device_names
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
 from quant.evaluate.perplexity import window_losses
 from quant.evaluate.rows import by_rows
@@ -100,8 +101,7 @@ class Baseline:
         self._model: Any = None if self._kept is not None else model
 
     def _measurement(self, model: Any, losses: list[Tensor]) -> Measurement:
-        device = str(next(model.parameters()).device)
-        fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device)
+        fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device_names(model))
         return Measurement(torch.cat(losses), self.windows.window_of_token, fingerprint)
 
     @property

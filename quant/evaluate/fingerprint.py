@@ -43,7 +43,7 @@ class Fingerprint:
 
 
 def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int, device: str) -> Fingerprint:
-    """The fingerprint of measuring on `windows` here and now."""
+    """The fingerprint of measuring on `windows` here and now; device: as `quant.evaluate.devices.device_names`."""
     return Fingerprint(
         tokens_sha256=windows.sha256,
         scored_tokens=windows.scored,
@@ -52,7 +52,7 @@ def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int,
         bos_id=windows.bos_id,
         dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
-        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        device=device,
         cpu=_cpu_name(),
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **_versions()},

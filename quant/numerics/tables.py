@@ -6,7 +6,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ def cached_table(build: Callable[P, R]) -> Callable[P, R]:
     """`functools.cache` for functions that return tensors; while tensors are faked or traced it neither reads nor
     fills the cache.
     """
-    cached = functools.cache(build)
+    cached = cast("Callable[P, R]", functools.cache(build))
 
     @functools.wraps(build)
     def table(*args: P.args, **kwargs: P.kwargs) -> R:

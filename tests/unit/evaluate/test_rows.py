@@ -22,11 +22,11 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-class LargestCopy(TorchDispatchMode):
+class LargestCopy(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Elements of the largest float64 tensor that any operation returned."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
