@@ -43,14 +43,12 @@ class ConversionReport:
         scheme: the scheme of every converted layer.
         converted: names of the converted layers, in model order.
         left: name -> reason, for every linear layer that was not converted.
-        weights: number of converted weights.
         bytes_before, bytes_after: of the converted weights (scales included, biases not).
     """
 
     scheme: Scheme
     converted: tuple[str, ...]
     left: dict[str, str]
-    weights: int
     bytes_before: int
     bytes_after: int
 
@@ -88,15 +86,14 @@ def quantize(
     _refuse_quantized(model)
     selection = select(model, include, exclude)
     replacements: dict[int, QuantizedLinear] = {}
-    weights = before = after = 0
+    before = after = 0
     for name in selection.chosen:
         layer = model.get_submodule(name)
         replacement = _converted(name, layer, scheme)
         replacements[id(layer)] = replacement
-        weights += replacement.in_features * replacement.out_features
         before += layer.get_parameter("weight").nbytes
         after += replacement.quantized_weight.nbytes
-    report = ConversionReport(scheme, selection.chosen, selection.left, weights, before, after)
+    report = ConversionReport(scheme, selection.chosen, selection.left, before, after)
     _swap(model, replacements)
     object.__setattr__(model, _REPORT_ATTRIBUTE, report)
     return model

@@ -18,7 +18,6 @@ from quant.errors import QuantError
 from quant.evaluate.windows import TokenWindows
 
 PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "accelerate", "quant")
-ACCURACY_FIELDS = ("tokens_sha256", "scored_tokens", "window", "stride", "bos_id", "dtype")
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,14 @@ def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int,
     )
 
 
-def require_comparable(a: Fingerprint, b: Fingerprint, fields: tuple[str, ...] | None = None) -> None:
+def require_comparable(a: Fingerprint, b: Fingerprint) -> None:
     """Check that two results may be compared.
-
-    Args:
-        fields: names that must agree: `ACCURACY_FIELDS` for perplexity and divergence, default all (speed and memory).
 
     Raises:
         QuantError: naming each field that differs, with both values.
     """
     left, right = asdict(a), asdict(b)
-    differing = [name for name in fields or tuple(left) if left[name] != right[name]]
+    differing = [name for name in left if left[name] != right[name]]
     if differing:
         details = "; ".join(f"{name}: {left[name]} and {right[name]}" for name in differing)
         raise QuantError(f"these results cannot be compared, they differ in {details}: measure both in one run")
