@@ -16,6 +16,7 @@ from typing import TypeVar
 from torch import nn
 
 from quant.errors import QuantError
+from quant.linears import is_from_bitsandbytes
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
 from quant.selection import select
@@ -139,7 +140,7 @@ def _refuse_quantized(model: nn.Module) -> None:
             raise QuantError(
                 f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first"
             )
-        if type(module).__module__.partition(".")[0] == "bitsandbytes":
+        if is_from_bitsandbytes(module):
             raise QuantError(
                 f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead"
             )

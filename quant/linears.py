@@ -29,6 +29,11 @@ def is_linear(module: nn.Module) -> bool:
     return (type(module) is nn.Linear or _is_conv1d(type(module))) and "weight" in module._parameters
 
 
+def is_from_bitsandbytes(module: nn.Module) -> bool:
+    """Whether the type of `module` comes from bitsandbytes; by name, which keeps it out of the imports."""
+    return type(module).__module__.partition(".")[0] == "bitsandbytes"
+
+
 def _is_conv1d(layer_type: type) -> bool:
     return layer_type.__name__ == "Conv1D" and layer_type.__module__ == "transformers.pytorch_utils"
 

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import quant
-from quant import FP4, INT4, NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, conversion_report
+from quant import NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, conversion_report
 from quant.modules import QuantizedLinear
 from quant.schemes import Blockwise, Scheme
 from tests.models import Layers, Shared, seeded, snapshot
-from tests.strategies import bits, normal, scheme_id
-
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(128))
+from tests.strategies import SCHEMES, bits, normal, scheme_id
 
 
 def build(count: int = 2) -> Layers:

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import quant
-from quant import FP4, NF4, W8A16, conversion_report
+from quant import W8A16, conversion_report
 from quant.modules import QuantizedLinear
 from quant.schemes import Scheme
 from tests.models import tiny_gpt2, tiny_phi3, tokens
-from tests.strategies import bits, scheme_id
-
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(64), NF4(64, True), FP4(64))
+from tests.strategies import SCHEMES, bits, scheme_id
 
 
 def logits(model: nn.Module) -> Tensor:

@@ -15,9 +15,8 @@ from quant import FP4, INT4, NF4, W8A16, BlockwiseLinear, W8A16Linear
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Blockwise, Scheme
 from tests.models import seeded
-from tests.strategies import ALL_SCHEMES, bits, normal, scheme_id
+from tests.strategies import ALL_SCHEMES, SCHEMES, bits, normal, scheme_id
 
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
 OUT, IN = 7, 33
 Bits = dict[str, list[int]]
 

@@ -11,9 +11,8 @@ import quant
 from quant.numerics import blockwise, double_quantization
 from quant.numerics.tables import cached_table
 from quant.schemes import Scheme
-from tests.strategies import bits, normal, scheme_id
+from tests.strategies import SCHEMES, bits, normal, scheme_id
 
-SCHEMES: tuple[Scheme, ...] = (quant.NF4(32), quant.NF4(32, True), quant.FP4(64), quant.INT4(32))
 TABLES = {
     blockwise: ("_boundaries", "_levels_of_byte"),
     double_quantization: ("_dynamic_levels", "_code_of_grid_point"),
