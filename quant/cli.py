@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from quant import __version__
 from quant.compare import Comparison, Request, Watch, compare
 from quant.errors import QuantError
+from quant.evaluate.limits import check_positions
 from quant.inspection import size_model
 from quant.integrations.transformers import load_tokenizer
 from quant.report.json_file import comparison_json, sizing_json
@@ -27,7 +28,7 @@ from quant.report.markdown import to_markdown
 from quant.report.tables import comparison_notes, comparison_tables, sizing_notes, sizing_tables
 from quant.report.terminal import make_console, print_report
 from quant.schemes import NF4
-from quant.sources import build_for_sizing, check_positions, cut_windows, open_source, read_text
+from quant.sources import build_for_sizing, cut_windows, open_source, read_text
 from quant.variants import VARIANTS, check_variants, scheme_of
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ not ask for it by name, and an exception where he did.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 
 from quant import reference_model
 from quant.errors import QuantError
+from quant.evaluate.devices import accelerators
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import footprint
@@ -27,7 +28,7 @@ from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import quiet_transformers
-from quant.variants import BASELINE, VARIANTS, check_variants, load_variant, scheme_of
+from quant.variants import BASELINE, VARIANTS, LoadedModel, check_variants, load_variant, scheme_of
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(what, done, total) while working."""
@@ -66,7 +67,11 @@ class Result:
     perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is
     perplexity_ratio, whose 95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above
     what the process held before the model was loaded, true to some tens of MB (the allocator keeps freed pages);
-    gpu_memory_bytes torch's peak. generate_seconds is one generation of `new_tokens` tokens.
+    gpu_memory_bytes torch's peak, summed over the devices the model is on. generate_seconds is one generation of
+    `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have done so.
+    times_smaller and times_faster are the baseline's footprint_bytes over this one's and this one's tokens_per_second
+    (None for a single new token, which has no decode step) over the baseline's. interval_note says why an interval
+    is missing.
     """
 
     scheme: str
@@ -78,11 +83,13 @@ class Result:
     parameter_bytes: int | None = None
     buffer_bytes: int | None = None
     bytes_by_dtype: dict[str, int] = field(default_factory=dict)
+    times_smaller: float | None = None
     perplexity: float | None = None
     perplexity_difference: float | None = None
     perplexity_relative_change: float | None = None
     perplexity_ratio: float | None = None
     perplexity_ratio_ci: tuple[float, float] | None = None
+    interval_note: str | None = None
     kl_mean: float | None = None
     kl_mean_ci: tuple[float, float] | None = None
     top1_agreement: float | None = None
@@ -90,6 +97,7 @@ class Result:
     generate_seconds: float | None = None
     prefill_tokens_per_second: float | None = None
     tokens_per_second: float | None = None
+    times_faster: float | None = None
     cpu_memory_bytes: int | None = None
     gpu_memory_bytes: int | None = None
     generated: str | None = None
@@ -125,6 +133,7 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
         try:
             with quiet_transformers():
                 result, baseline = _measure(name, request, baseline, _inside(watch, name, request.windows.scored))
+                result = _beside(results[0] if results else result, result)
         except QuantError as error:
             if request.schemes is not None or name == BASELINE:
                 raise
@@ -163,43 +172,60 @@ def _measure(
     before = resident_bytes()
     began = time.perf_counter()
     loaded = load_variant(
-        name,
-        request.folder,
-        request.dtype,
-        request.device,
-        block_size=request.block_size,
-        trust_remote_code=request.trust_remote_code,
+        name, request.folder, request.dtype, request.device, request.block_size, request.trust_remote_code
     )
     load_seconds = time.perf_counter() - began
     # Before anything runs: bitsandbytes repacks its weights in the first forward.
-    size = footprint(loaded.model)
-    prompt = request.windows.ids[: request.prompt_tokens]
-    with peak_memory(above=before) as memory:
-        generation = measure_generation(loaded.model, prompt, request.new_tokens, request.repeats)
+    sizes = _sizes(loaded)
+    speeds = _speeds(loaded.model, request, before)
     if baseline is None:
         baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance)
         accuracy: dict[str, Any] = {"perplexity": perplexity_of(baseline.losses)}
     else:
         accuracy = _accuracy(paired_accuracy(baseline.measurement, baseline.compare(loaded.model, advance)))
-    result = Result(
-        scheme=name,
-        block_size=getattr(scheme_of(name, request.block_size), "block_size", None),
-        quantized_layers=loaded.quantized_layers,
-        linear_layers=loaded.linear_layers,
-        footprint_bytes=size.total_bytes,
-        parameter_bytes=size.parameter_bytes,
-        buffer_bytes=size.buffer_bytes,
-        bytes_by_dtype=size.by_dtype,
-        load_seconds=load_seconds,
-        generate_seconds=generation.seconds,
-        prefill_tokens_per_second=generation.prefill_tokens_per_second,
-        tokens_per_second=generation.decode_tokens_per_second,
-        cpu_memory_bytes=memory.cpu_bytes,
-        gpu_memory_bytes=memory.gpu_bytes,
-        generated=None if request.tokenizer is None else request.tokenizer.decode(generation.tokens),
-        **accuracy,
+    block_size = getattr(scheme_of(name, request.block_size), "block_size", None)
+    return Result(name, block_size=block_size, load_seconds=load_seconds, **sizes, **speeds, **accuracy), baseline
+
+
+def _beside(baseline: Result, result: Result) -> Result:
+    """`result` with its size and speed in terms of the baseline's (possibly itself)."""
+    return replace(
+        result,
+        times_smaller=_ratio(baseline.footprint_bytes, result.footprint_bytes),
+        times_faster=_ratio(result.tokens_per_second, baseline.tokens_per_second),
     )
-    return result, baseline
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return None if numerator is None or not denominator else numerator / denominator
+
+
+def _sizes(loaded: LoadedModel) -> dict[str, Any]:
+    """The size fields of a record."""
+    size = footprint(loaded.model)
+    return {
+        "quantized_layers": loaded.quantized_layers,
+        "linear_layers": loaded.linear_layers,
+        "footprint_bytes": size.total_bytes,
+        "parameter_bytes": size.parameter_bytes,
+        "buffer_bytes": size.buffer_bytes,
+        "bytes_by_dtype": size.by_dtype,
+    }
+
+
+def _speeds(model: Any, request: Request, resident_before: int) -> dict[str, Any]:
+    """The speed and memory fields of a record."""
+    prompt = request.windows.ids[: request.prompt_tokens]
+    with peak_memory(above=resident_before, devices=accelerators(model)) as memory:
+        generation = measure_generation(model, prompt, request.new_tokens, request.repeats)
+    return {
+        "generate_seconds": generation.seconds,
+        "prefill_tokens_per_second": generation.prefill_tokens_per_second,
+        "tokens_per_second": generation.decode_tokens_per_second,
+        "cpu_memory_bytes": memory.cpu_bytes,
+        "gpu_memory_bytes": memory.gpu_bytes,
+        "generated": None if request.tokenizer is None else request.tokenizer.decode(generation.tokens),
+    }
 
 
 def _accuracy(paired: PairedAccuracy) -> dict[str, Any]:
@@ -210,6 +236,7 @@ def _accuracy(paired: PairedAccuracy) -> dict[str, Any]:
         "perplexity_relative_change": paired.relative_change,
         "perplexity_ratio": paired.ratio.value,
         "perplexity_ratio_ci": paired.ratio.interval,
+        "interval_note": paired.ratio.reason,
         "kl_mean": paired.kl.value,
         "kl_mean_ci": paired.kl.interval,
         "top1_agreement": paired.top1_agreement,

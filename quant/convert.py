@@ -16,6 +16,7 @@ from typing import TypeVar
 from torch import nn
 
 from quant.errors import QuantError
+from quant.linears import is_from_bitsandbytes
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
 from quant.selection import select
@@ -43,14 +44,12 @@ class ConversionReport:
         scheme: the scheme of every converted layer.
         converted: names of the converted layers, in model order.
         left: name -> reason, for every linear layer that was not converted.
-        weights: number of converted weights.
         bytes_before, bytes_after: of the converted weights (scales included, biases not).
     """
 
     scheme: Scheme
     converted: tuple[str, ...]
     left: dict[str, str]
-    weights: int
     bytes_before: int
     bytes_after: int
 
@@ -88,15 +87,14 @@ def quantize(
     _refuse_quantized(model)
     selection = select(model, include, exclude)
     replacements: dict[int, QuantizedLinear] = {}
-    weights = before = after = 0
+    before = after = 0
     for name in selection.chosen:
         layer = model.get_submodule(name)
         replacement = _converted(name, layer, scheme)
         replacements[id(layer)] = replacement
-        weights += replacement.in_features * replacement.out_features
         before += layer.get_parameter("weight").nbytes
         after += replacement.quantized_weight.nbytes
-    report = ConversionReport(scheme, selection.chosen, selection.left, weights, before, after)
+    report = ConversionReport(scheme, selection.chosen, selection.left, before, after)
     _swap(model, replacements)
     object.__setattr__(model, _REPORT_ATTRIBUTE, report)
     return model
@@ -142,7 +140,7 @@ def _refuse_quantized(model: nn.Module) -> None:
             raise QuantError(
                 f"{name or type(model).__name__} is already quantized ({module.scheme}): call quant.dequantize first"
             )
-        if type(module).__module__.partition(".")[0] == "bitsandbytes":
+        if is_from_bitsandbytes(module):
             raise QuantError(
                 f"{name or type(model).__name__} is quantized by bitsandbytes: load the float model instead"
             )

@@ -16,16 +16,22 @@ from quant.errors import QuantError
 
 @dataclass(frozen=True)
 class LinearParts:
-    """weight: [out, in] (a transposed view for Conv1D); bias: [out] or None; layer_type: to rebuild it."""
+    """weight: [out, in] (a transposed view for Conv1D); bias: [out] or None; layer_type, trainable: to rebuild it."""
 
     weight: Tensor
     bias: nn.Parameter | None
     layer_type: type[nn.Module]
+    trainable: bool
 
 
 def is_linear(module: nn.Module) -> bool:
     """Whether `module` is exactly an `nn.Linear` or transformers' `Conv1D`, with a weight that is a parameter."""
     return (type(module) is nn.Linear or _is_conv1d(type(module))) and "weight" in module._parameters
+
+
+def is_from_bitsandbytes(module: nn.Module) -> bool:
+    """Whether the type of `module` comes from bitsandbytes; by name, which keeps it out of the imports."""
+    return type(module).__module__.partition(".")[0] == "bitsandbytes"
 
 
 def _is_conv1d(layer_type: type) -> bool:
@@ -43,12 +49,15 @@ def read_linear(module: nn.Module) -> LinearParts:
     weight, bias = module.weight, module.bias
     assert isinstance(weight, Tensor)
     assert bias is None or isinstance(bias, nn.Parameter)
-    return LinearParts(weight.t() if _is_conv1d(type(module)) else weight, bias, type(module))
+    matrix = weight.t() if _is_conv1d(type(module)) else weight
+    return LinearParts(matrix, bias, type(module), weight.requires_grad)
 
 
-def build_linear(weight: Tensor, bias: nn.Parameter | None, layer_type: type[nn.Module]) -> nn.Module:
+def build_linear(
+    weight: Tensor, bias: nn.Parameter | None, layer_type: type[nn.Module], trainable: bool = True
+) -> nn.Module:
     """A layer of `layer_type` computing x weight^T + bias, for weight [out, in]; the bias parameter is shared, not
-    copied.
+    copied. trainable: whether the weight requires a gradient.
     """
     out_features, in_features = weight.shape
     with torch.device("meta"):
@@ -56,6 +65,6 @@ def build_linear(weight: Tensor, bias: nn.Parameter | None, layer_type: type[nn.
             layer, stored = layer_type(out_features, in_features), weight.t().contiguous()
         else:
             layer, stored = nn.Linear(in_features, out_features), weight
-    layer.register_parameter("weight", nn.Parameter(stored))
+    layer.register_parameter("weight", nn.Parameter(stored, requires_grad=trainable))
     layer.register_parameter("bias", bias)
     return layer

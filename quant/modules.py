@@ -53,6 +53,7 @@ class QuantizedLinear(nn.Module):
         self.in_features, self.out_features, self.scheme = in_features, out_features, scheme
         self.dtype = dtype or torch.get_default_dtype()
         self._layer_type: type[nn.Module] = nn.Linear
+        self._trainable = True
         for name, tensor in empty_stored(scheme, torch.Size((out_features, in_features)), device).items():
             self.register_buffer(name, tensor)
         self._stored_names = tuple(self._buffers)
@@ -67,7 +68,7 @@ class QuantizedLinear(nn.Module):
         for name, tensor in quantized.stored.items():
             setattr(layer, name, tensor)
         layer.bias = parts.bias
-        layer._layer_type = parts.layer_type
+        layer._layer_type, layer._trainable = parts.layer_type, parts.trainable
         return layer.train(linear.training)
 
     @property
@@ -82,11 +83,11 @@ class QuantizedLinear(nn.Module):
 
     def dequantize(self) -> nn.Module:
         """A float layer of the type this one was made from, with the weight that the codes stand for, in
-        `self.dtype`.
+        `self.dtype` (saturated at its finite range), frozen if that layer's weight was.
         """
         shape = torch.Size((self.out_features, self.in_features))
-        weight = dequantize_stored(self.scheme, self.stored, shape).to(self.dtype)
-        return build_linear(weight, self.bias, self._layer_type).train(self.training)
+        weight = dequantize_stored(self.scheme, self.stored, shape, self.dtype)
+        return build_linear(weight, self.bias, self._layer_type, self._trainable).train(self.training)
 
     def _check_input(self, x: Tensor) -> Tensor:
         if x.dim() == 0 or x.shape[-1] != self.in_features:
@@ -109,7 +110,7 @@ class QuantizedLinear(nn.Module):
             moved = fn(tensor)
             # A change of dtype is refused for the weight's tensors, a change of device is followed.
             self._buffers[name] = moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
-        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

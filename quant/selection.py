@@ -8,10 +8,11 @@ error, because a misspelt exclusion would otherwise quantize what it was meant t
 Left alone by default, whatever the wildcards say:
 
 * the output head: what the model's `get_output_embeddings()` returns, or a layer named like one of `HEAD_NAMES`;
-* layers whose weight is shared with another module (tied embeddings): quantizing one end would untie them.
+* layers whose weight is shared with another module (tied embeddings): quantizing one end would untie them;
+* `linear1` and `linear2` of torch's `TransformerEncoderLayer`, whose fast path reads their weights as floats.
 
-`exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a tied
-head is then refused, since it cannot be quantized without changing the embedding or the size. A module reachable by
+`exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a layer
+of the other two kinds that is named is refused. A module reachable by
 several names is one layer; a pattern for any of its names is for it.
 """
 
@@ -53,34 +54,38 @@ def select(
     names = [name for aliases in layers.values() for name in aliases]
     if not names:
         raise QuantError(f"{type(model).__name__} has no linear layers to quantize (nn.Linear or Conv1D, exact type)")
-    included, excluded = _patterns(include, names), _patterns(exclude, names)
-    heads, tied = output_heads(model), _tied_weights(model)
+    included = None if include is None else _patterns(include, names)
+    excluded = _patterns(exclude, names)
+    heads, fixed = output_heads(model), {**_read_by_parents(model), **_tied_weights(model)}
 
     chosen: list[str] = []
     left = _unreadable(model)
     for aliases in layers.values():
-        name = aliases[0]
-        named = not included.isdisjoint(aliases)
-        reason = None
-        if not _matches(excluded, aliases) and named and name in tied:
-            raise QuantError(
-                f"{name}: its weight is shared with {tied[name]}, quantizing it would untie them: leave it out"
-            )
-        if _matches(excluded, aliases):
-            reason = "excluded"
-        elif include is not None and not _matches(included, aliases):
-            reason = "not included"
-        elif name in tied:
-            reason = f"weight shared with {tied[name]}"
-        elif name in heads and not named:
-            reason = "output head"
+        reason = _reason_to_leave(aliases, included, excluded, heads, fixed)
         if reason is None:
-            chosen.append(name)
+            chosen.append(aliases[0])
         else:
-            left[name] = reason
+            left[aliases[0]] = reason
     if not chosen:
         raise QuantError(f"nothing to quantize: {', '.join(f'{name} ({why})' for name, why in left.items())}")
     return Selection(tuple(chosen), left)
+
+
+def _reason_to_leave(
+    aliases: list[str], included: set[str] | None, excluded: set[str], heads: set[str], fixed: dict[str, str]
+) -> str | None:
+    """Why the layer with these names is left, None if it is to be quantized; fixed: name -> why it cannot be."""
+    name = aliases[0]
+    if _matches(excluded, aliases):
+        return "excluded"
+    if included is not None and not _matches(included, aliases):
+        return "not included"
+    named = included is not None and not included.isdisjoint(aliases)
+    if named and name in fixed:
+        raise QuantError(f"{name} cannot be quantized ({fixed[name]}): leave it out")
+    if name in heads and name not in fixed:
+        return None if named else "output head"
+    return fixed.get(name)
 
 
 def output_heads(model: nn.Module) -> set[str]:
@@ -118,8 +123,23 @@ def _unreadable(model: nn.Module) -> dict[str, str]:
     return left
 
 
+def _read_by_parents(model: nn.Module) -> dict[str, str]:
+    """Linear layers whose weight the module that holds them uses without calling them -> the reason to leave them."""
+    readers = {
+        id(layer): type(module).__name__
+        for module in model.modules()
+        if isinstance(module, nn.TransformerEncoderLayer)
+        for layer in (module.linear1, module.linear2)
+    }
+    return {
+        aliases[0]: f"{readers[key]} reads its weight instead of calling it"
+        for key, aliases in _linear_layers(model).items()
+        if key in readers
+    }
+
+
 def _tied_weights(model: nn.Module) -> dict[str, str]:
-    """name of each linear layer whose weight another module holds too -> name of that module."""
+    """Linear layers whose weight another module holds too -> the reason to leave them, which names that module."""
     holders: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -130,7 +150,7 @@ def _tied_weights(model: nn.Module) -> dict[str, str]:
             weight = module.get_parameter("weight")
             others = [other for other in holders[_memory(weight)] if other != name]
             if others:
-                tied[name] = others[0]
+                tied[name] = f"weight shared with {others[0]}"
     return tied
 
 

@@ -13,6 +13,7 @@ import torch
 
 from quant import reference_model
 from quant.errors import QuantError
+from quant.evaluate.limits import check_positions, check_vocabulary, position_limit
 from quant.evaluate.windows import TokenWindows
 from quant.integrations import transformers
 from quant.integrations.datasets import load_dataset_text
@@ -110,24 +111,15 @@ def cut_windows(
     model holds.
 
     Raises:
-        QuantError: too few tokens, or a window or stride out of range.
+        QuantError: too few tokens, a window or stride out of range, or tokens that the model has no embedding for.
     """
     if max_tokens is not None and max_tokens < 2:
         raise QuantError(f"--max-tokens {max_tokens}: perplexity needs at least two tokens")
     if window is None:
-        positions = getattr(source.config, "max_position_embeddings", None) or LARGEST_DEFAULT_WINDOW
+        positions = position_limit(source.config) or LARGEST_DEFAULT_WINDOW
         window = reference_model.WINDOW if source.name == REFERENCE else min(positions, LARGEST_DEFAULT_WINDOW)
     check_positions(source.config, window, "--window")
     ids = transformers.tokenize(tokenizer, text)[:max_tokens]
-    return TokenWindows(ids, window, stride, transformers.bos_token(tokenizer, bos))
-
-
-def check_positions(config: Any, length: int, option: str) -> None:
-    """Check that a model of `config` has positions for `length` tokens.
-
-    Raises:
-        QuantError: it has fewer; the message names `option`.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and length > positions:
-        raise QuantError(f"{option} {length} exceeds the model's {positions} positions: use fewer")
+    windows = TokenWindows(ids, window, stride, transformers.bos_token(tokenizer, bos))
+    check_vocabulary(source.config, windows.ids, windows.bos_id)
+    return windows

@@ -63,8 +63,10 @@ class QuantizedTensor:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.stored.values())
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The weight that the codes stand for: computed in float32, returned in `dtype` (default: the source's)."""
-        return dequantize_stored(self.scheme, self.stored, self.shape).to(dtype or self.dtype)
+        """The weight that the codes stand for: computed in float32, returned in `dtype` (a float dtype, default: the
+        source's), where values beyond its range become its largest finite ones.
+        """
+        return dequantize_stored(self.scheme, self.stored, self.shape, dtype or self.dtype)
 
 
 def quantize_tensor(weight: Tensor, scheme: Scheme) -> QuantizedTensor:
@@ -115,13 +117,21 @@ def effective_scales(scheme: Scheme, stored: Mapping[str, Tensor]) -> Tensor:
     return stored["weight_absmax"]
 
 
-def dequantize_stored(scheme: Scheme, stored: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
-    """float32 tensor of `shape` from the stored tensors."""
+def dequantize_stored(
+    scheme: Scheme, stored: Mapping[str, Tensor], shape: torch.Size, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Tensor of `shape` and float `dtype` from the stored tensors, saturated at the dtype's finite range."""
     scales = effective_scales(scheme, stored)
     if isinstance(scheme, Blockwise):
         count = math.prod(shape)
-        return dequantize_blocks(stored["weight"], scales, scheme.codebook, scheme.block_size, count).view(shape)
-    return dequantize_rows(stored["weight"], scales)
+        weight = dequantize_blocks(stored["weight"], scales, scheme.codebook, scheme.block_size, count).view(shape)
+    else:
+        weight = dequantize_rows(stored["weight"], scales)
+    largest = torch.finfo(dtype).max
+    if largest < torch.finfo(torch.float32).max:
+        # One weight that became infinite would make every output of its row NaN or infinite.
+        weight.clamp_(-largest, largest)
+    return weight.to(dtype)
 
 
 def empty_stored(scheme: Scheme, shape: torch.Size, device: torch.device | str | None) -> dict[str, Tensor]:

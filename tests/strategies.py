@@ -24,6 +24,8 @@ BLOCKWISE_SCHEMES: tuple[Blockwise, ...] = tuple(
     for double_quant in (False, True)
 )
 ALL_SCHEMES: tuple[Scheme, ...] = (W8A16(), *BLOCKWISE_SCHEMES)
+SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
+"""One of each kind, for tests in which the block size does not matter."""
 SMALL_BLOCKS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64)
 FLOAT32_MAX = torch.finfo(torch.float32).max
 HUGE = 3.4e38

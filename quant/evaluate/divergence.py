@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant.evaluate.devices import device_names
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
 from quant.evaluate.perplexity import window_losses
+from quant.evaluate.rows import by_rows
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
 
@@ -32,6 +34,10 @@ def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
     Returns:
         float64 [n]; exactly 0 for equal rows, otherwise non-negative up to float64 rounding (clamped at 0).
     """
+    return by_rows(_kl_divergence, baseline, logits)
+
+
+def _kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
     log_p = baseline.double().log_softmax(dim=-1)
     log_q = logits.double().log_softmax(dim=-1)
     p = log_p.exp()
@@ -43,12 +49,8 @@ def top1_agreement(baseline: Tensor, logits: Tensor) -> Tensor:
     """bool [n]: whether both rows (float [n, vocabulary]) have their largest value at the same index, ties to the
     lowest.
     """
-    return _first_argmax(baseline) == _first_argmax(logits)
-
-
-def _first_argmax(logits: Tensor) -> Tensor:
-    # argmax leaves the choice among equal values open, max of a 0/1 mask does not.
-    return (logits == logits.amax(dim=-1, keepdim=True)).to(torch.uint8).argmax(dim=-1)
+    # Of equal values argmax takes the first, which torch documents since 1.7.
+    return baseline.argmax(dim=-1) == logits.argmax(dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,7 @@ class Baseline:
         self._model: Any = None if self._kept is not None else model
 
     def _measurement(self, model: Any, losses: list[Tensor]) -> Measurement:
-        device = str(next(model.parameters()).device)
-        fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device)
+        fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device_names(model))
         return Measurement(torch.cat(losses), self.windows.window_of_token, fingerprint)
 
     @property

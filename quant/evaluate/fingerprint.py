@@ -18,7 +18,6 @@ from quant.errors import QuantError
 from quant.evaluate.windows import TokenWindows
 
 PACKAGES = ("torch", "transformers", "tokenizers", "bitsandbytes", "accelerate", "quant")
-ACCURACY_FIELDS = ("tokens_sha256", "scored_tokens", "window", "stride", "bos_id", "dtype")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Fingerprint:
 
 
 def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int, device: str) -> Fingerprint:
-    """The fingerprint of measuring on `windows` here and now."""
+    """The fingerprint of measuring on `windows` here and now; device: as `quant.evaluate.devices.device_names`."""
     return Fingerprint(
         tokens_sha256=windows.sha256,
         scored_tokens=windows.scored,
@@ -52,24 +51,21 @@ def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int,
         bos_id=windows.bos_id,
         dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
-        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        device=device,
         cpu=_cpu_name(),
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **_versions()},
     )
 
 
-def require_comparable(a: Fingerprint, b: Fingerprint, fields: tuple[str, ...] | None = None) -> None:
+def require_comparable(a: Fingerprint, b: Fingerprint) -> None:
     """Check that two results may be compared.
-
-    Args:
-        fields: names that must agree: `ACCURACY_FIELDS` for perplexity and divergence, default all (speed and memory).
 
     Raises:
         QuantError: naming each field that differs, with both values.
     """
     left, right = asdict(a), asdict(b)
-    differing = [name for name in fields or tuple(left) if left[name] != right[name]]
+    differing = [name for name in left if left[name] != right[name]]
     if differing:
         details = "; ".join(f"{name}: {left[name]} and {right[name]}" for name in differing)
         raise QuantError(f"these results cannot be compared, they differ in {details}: measure both in one run")
@@ -82,7 +78,8 @@ def _versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    # The metadata of a CUDA wheel says 2.13.0, torch itself 2.13.0+cu130.
+    return {**found, "torch": str(torch.__version__)}
 
 
 def _cpu_name() -> str:

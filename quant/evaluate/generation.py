@@ -6,8 +6,8 @@ the prefill and n - 1 decode steps.
     prefill tokens/s = prompt tokens / t(1)        decode tokens/s = (n - 1) / (t(n) - t(1))
 
 Memory of the CPU is the peak resident size of the process while generating, sampled every few milliseconds, minus
-what it held before the model was loaded; of the GPU, torch's peak of allocated bytes. Times depend on everything:
-compare them within one run only.
+what it held before the model was loaded; of GPUs, torch's peaks of allocated bytes on those that the model is on.
+Times depend on everything: compare them within one run only.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
+from quant.evaluate.devices import accelerators
+from quant.evaluate.limits import check_positions, check_vocabulary
 from quant.evaluate.windows import evaluating
 
 SAMPLE_SECONDS = 0.005
@@ -34,44 +36,44 @@ SAMPLE_SECONDS = 0.005
 @dataclass(frozen=True)
 class Generation:
     """prompt_tokens, new_tokens: counts; seconds: of one `generate` call; *_tokens_per_second: see the module
-    docstring; tokens: the generated ids.
+    docstring, decode_tokens_per_second None where there is no decode step to time (one new token) or it took no longer
+    than the prefill by itself; tokens: the generated ids.
     """
 
     prompt_tokens: int
     new_tokens: int
     seconds: float
     prefill_tokens_per_second: float
-    decode_tokens_per_second: float
+    decode_tokens_per_second: float | None
     tokens: tuple[int, ...]
 
 
 def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int = 3) -> Generation:
-    """Time greedy generation of `new_tokens` (>= 2) after `prompt` (int64 [length]), median of `repeats`.
+    """Time greedy generation of `new_tokens` (>= 1) after `prompt` (int64 [length]), median of `repeats`.
 
     Raises:
-        QuantError: fewer than two new tokens, an empty prompt, or more tokens than the model has positions.
+        QuantError: no new tokens, an empty prompt, more tokens than the model has positions, or unknown ones.
     """
-    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if new_tokens < 2 or len(prompt) < 1:
-        raise QuantError(f"generation needs a prompt and at least 2 new tokens, got {len(prompt)} and {new_tokens}")
+    if new_tokens < 1 or len(prompt) < 1:
+        raise QuantError(f"generation needs a prompt and at least 1 new token, got {len(prompt)} and {new_tokens}")
     if repeats < 1:
         raise QuantError(f"generation needs at least 1 repeat, got {repeats}")
-    if limit is not None and len(prompt) + new_tokens > limit:
-        raise QuantError(
-            f"{len(prompt)} prompt and {new_tokens} new tokens exceed the model's {limit} positions: ask for fewer"
-        )
+    config = getattr(model, "config", None)
+    check_positions(config, len(prompt) + new_tokens, "prompt and new tokens:")
+    check_vocabulary(config, prompt)
     inputs = prompt[None].to(next(model.parameters()).device)
+    devices = accelerators(model)
     first, whole = [], []
     with evaluating(model):
-        _generate(model, inputs, 2)
+        _generate(model, inputs, min(2, new_tokens))
         for _ in range(repeats):
-            first.append(_timed(model, inputs, 1)[0])
-            seconds, output = _timed(model, inputs, new_tokens)
+            first.append(_timed(model, inputs, 1, devices)[0])
+            seconds, output = _timed(model, inputs, new_tokens, devices)
             whole.append(seconds)
     prefill, total = statistics.median(first), statistics.median(whole)
-    decode = max(total - prefill, sys.float_info.min)
+    decode = (new_tokens - 1) / (total - prefill) if new_tokens > 1 and total > prefill else None
     tokens = tuple(output[0, len(prompt) :].tolist())
-    return Generation(len(prompt), new_tokens, total, len(prompt) / prefill, (new_tokens - 1) / decode, tokens)
+    return Generation(len(prompt), new_tokens, total, len(prompt) / prefill, decode, tokens)
 
 
 def _generate(model: Any, inputs: Tensor, new_tokens: int) -> Tensor:
@@ -82,23 +84,23 @@ def _generate(model: Any, inputs: Tensor, new_tokens: int) -> Tensor:
     return output
 
 
-def _timed(model: Any, inputs: Tensor, new_tokens: int) -> tuple[float, Tensor]:
-    _synchronize(inputs.device)
+def _timed(model: Any, inputs: Tensor, new_tokens: int, devices: Sequence[torch.device]) -> tuple[float, Tensor]:
+    _synchronize(devices)
     began = time.perf_counter()
     output = _generate(model, inputs, new_tokens)
-    _synchronize(inputs.device)
+    _synchronize(devices)
     return time.perf_counter() - began, output
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
+def _synchronize(devices: Sequence[torch.device]) -> None:
+    for device in devices:
         torch.cuda.synchronize(device)
 
 
 @dataclass
 class PeakMemory:
-    """cpu_bytes: peak resident bytes above the given level; gpu_bytes: torch's peak allocation. Filled when the block
-    ends.
+    """cpu_bytes: peak resident bytes above the given level; gpu_bytes: torch's peak allocation, summed over the
+    devices. Filled when the block ends.
     """
 
     cpu_bytes: int = 0
@@ -114,16 +116,18 @@ def resident_bytes() -> int:
 
 
 @contextmanager
-def peak_memory(above: int) -> Iterator[PeakMemory]:
-    """Measure the block's peak memory; the CPU's is reported less `above` bytes, as `resident_bytes()` gave them
-    earlier.
+def peak_memory(above: int, devices: Sequence[torch.device] = ()) -> Iterator[PeakMemory]:
+    """Measure the block's peak memory.
+
+    Args:
+        above: bytes to subtract from the CPU's peak, as `resident_bytes()` gave them earlier.
+        devices: the CUDA devices to sum over, as `quant.evaluate.devices.accelerators` gives them.
     """
     process = psutil.Process()
     highest = resident_bytes()
     done = threading.Event()
-    gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
 
     def sample() -> None:
         nonlocal highest
@@ -139,4 +143,4 @@ def peak_memory(above: int) -> Iterator[PeakMemory]:
         done.set()
         sampler.join()
         peak.cpu_bytes = max(0, max(highest, process.memory_info().rss) - above)
-        peak.gpu_bytes = torch.cuda.max_memory_allocated() if gpu else 0
+        peak.gpu_bytes = sum(torch.cuda.max_memory_allocated(device) for device in devices)

@@ -1,8 +1,8 @@
 """Negative log-likelihood per token, and perplexity = exp(sum over tokens / number of tokens).
 
-Losses are computed in float64 from the model's logits and summed over tokens, never averaged over windows or chunks,
-so a short last window weighs what it holds. The shift between inputs and targets is made once, in
-`quant.evaluate.windows`.
+Losses are computed in float64 from the model's logits, a few rows at a time, and summed over tokens, never averaged
+over windows or chunks, so a short last window weighs what it holds. The shift between inputs and targets is made once,
+in `quant.evaluate.windows`.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
+from quant.evaluate.rows import by_rows
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
 
@@ -28,6 +29,10 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     Raises:
         QuantError: NaN, or +inf, among the logits.
     """
+    return by_rows(_token_losses, logits, targets)
+
+
+def _token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     logits = logits.double()
     normaliser = logits.logsumexp(dim=-1)
     if not bool(torch.isfinite(normaliser).all()):

@@ -30,10 +30,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """value with its confidence interval [low, high] (None: too few windows, or infinite)."""
+    """value with its confidence interval [low, high], or None and in `reason` why there is none."""
 
     value: float
     interval: tuple[float, float] | None
+    reason: str | None = None
 
 
 def perplexity_ratio(baseline: Tensor, losses: Tensor, window_of_token: Tensor) -> Estimate:
@@ -48,7 +49,7 @@ def perplexity_ratio(baseline: Tensor, losses: Tensor, window_of_token: Tensor) 
     _check_paired(baseline, losses)
     mean = bootstrap_mean(losses - baseline, window_of_token)
     interval = None if mean.interval is None else (_exp(mean.interval[0]), _exp(mean.interval[1]))
-    return Estimate(_exp(mean.value), interval)
+    return Estimate(_exp(mean.value), interval, mean.reason)
 
 
 def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
@@ -60,8 +61,10 @@ def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
     sums = _window_sums(values, window_of_token)
     counts = _window_sums(torch.ones_like(values), window_of_token)
     mean = float(sums.sum() / counts.sum())
-    if len(sums) < MIN_WINDOWS or not math.isfinite(mean):
-        return Estimate(mean, None)
+    if not math.isfinite(mean):
+        return Estimate(mean, None, "a token had probability 0")
+    if len(sums) < MIN_WINDOWS:
+        return Estimate(mean, None, f"{len(sums)} windows are too few to resample, it takes {MIN_WINDOWS}")
     # arch takes a second to import, and only measurements need it.
     from arch.bootstrap import CircularBlockBootstrap, optimal_block_length  # noqa: PLC0415
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.errors import QuantError
+from quant.evaluate.limits import check_positions, check_vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,23 +140,12 @@ def window_logits(
         QuantError: the model has no room for the window (position table) or its vocabulary is too small for the ids.
     """
     device = next(model.parameters()).device
-    _check_fits(model, windows)
+    config = getattr(model, "config", None)
+    check_positions(config, windows.window, "window")
+    check_vocabulary(config, windows.ids, windows.bos_id)
     for inputs, spans in windows.batches(batch_size):
         logits = model(input_ids=inputs.to(device), use_cache=False).logits
         for row, (start, first, end) in enumerate(spans):
             begin = first - 1 - start + windows._prefix
             yield logits[row, begin:], windows.ids[first : end + 1].to(device)
             advance(end + 1 - first)
-
-
-def _check_fits(model: Any, windows: TokenWindows) -> None:
-    config = getattr(model, "config", None)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and windows.window > limit:
-        raise QuantError(f"window {windows.window} exceeds the model's {limit} positions: use --window {limit} or less")
-    vocabulary = getattr(config, "vocab_size", None)
-    largest = max(int(windows.ids.max()), windows.bos_id or 0)
-    if vocabulary is not None and largest >= vocabulary:
-        raise QuantError(
-            f"token id {largest} is outside the model's vocabulary of {vocabulary}: is this its tokenizer?"
-        )

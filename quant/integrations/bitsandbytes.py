@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
+from quant.linears import is_from_bitsandbytes
 
 NAMES = ("bnb-int8", "bnb-fp4", "bnb-nf4")
 
@@ -36,7 +37,4 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
 
 def is_quantized_linear(module: torch.nn.Module) -> bool:
     """Whether `module` is one of bitsandbytes' quantized linear layers."""
-    return type(module).__module__.startswith("bitsandbytes.") and type(module).__name__ in (
-        "Linear4bit",
-        "Linear8bitLt",
-    )
+    return is_from_bitsandbytes(module) and type(module).__name__ in ("Linear4bit", "Linear8bitLt")

@@ -1,12 +1,14 @@
 """The files of a model: a local folder, or a hub id that becomes one; checked before anything loads them.
 
 Without network a hub id fails at once, instead of after half a minute of retries per file. Checkpoints are checked
-for missing and damaged shards; only safetensors are accepted, because a pickle can run code when it is read.
+for missing and damaged shards; only safetensors are accepted, because a pickle can run code when it is read. Refused
+as well: checkpoints that are already quantized, which would be sized and measured as something else.
 """
 
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +18,13 @@ from quant.errors import QuantError
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 CODE_FILES = ("*.py",)
 CONNECT_SECONDS = 5
+QUANTIZED_BY = {
+    "weight_absmax": "quant",
+    "weight_scale": "quant",
+    "weight.absmax": "bitsandbytes",
+    "SCB": "bitsandbytes",
+}
+"""Last parts of the names of tensors that only quantized layers have, and whose layers those are."""
 
 
 def local_folder(model: str, trust_remote_code: bool = False, weights: bool = True) -> Path:
@@ -25,20 +34,29 @@ def local_folder(model: str, trust_remote_code: bool = False, weights: bool = Tr
         weights: whether safetensors are needed (sizes need only config.json).
 
     Raises:
-        QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network.
+        QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network, an already quantized
+            checkpoint.
     """
     path = Path(model)
     if not _exists(path):
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise QuantError(f"model {model!r}: no such folder, and not a hub id like 'organisation/name'")
-        path = _download(
-            model, (MODEL_FILES if weights else ("config.json",)) + (CODE_FILES if trust_remote_code else ())
-        )
+        code = CODE_FILES if trust_remote_code else ()
+        _check_config(_download(model, ("config.json",)))  # before gigabytes follow
+        path = _download(model, (MODEL_FILES if weights else ("config.json",)) + code)
+        if weights and not any(path.glob("*.safetensors")):
+            raise QuantError(
+                f"model {model!r} has no safetensors on the hub, and pickled weights (.bin, .pt) are refused because "
+                "they can run code when read: use a repository with safetensors, or convert it where you trust it "
+                "(transformers' save_pretrained writes them) and pass the folder"
+            )
     if not path.is_dir():
         raise QuantError(f"model {model!r} is a file: pass the folder that holds config.json and the safetensors files")
-    _check_json(path / "config.json", "is this a model folder?")
+    _check_config(path)
     if weights:
         _check_weights(path)
+    else:
+        _check_present_weights(path)
     return path
 
 
@@ -79,13 +97,27 @@ def hub_reachable() -> bool:
     return True
 
 
-def _check_json(path: Path, hint: str) -> Any:
+def _check_config(folder: Path) -> None:
+    path = folder / "config.json"
     if not path.is_file():
-        raise QuantError(f"{path} is missing: {hint}")
+        raise QuantError(f"{path} is missing: pass a folder that save_pretrained wrote, or a hub id")
+    config = _read_json(path)
+    quantized = config.get("quantization_config") if isinstance(config, dict) else None
+    if quantized:
+        method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
+        raise QuantError(
+            f"{folder} is already quantized (its config.json has a quantization_config, method {method!r}): pass the "
+            "float checkpoint, or remove that entry if the weights are float"
+        )
+
+
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise QuantError(f"{path} is not valid JSON ({error}): the file is damaged or half-written") from error
+        raise QuantError(
+            f"{path} is not valid JSON ({error}), it is damaged or half-written: download or save it again"
+        ) from error
 
 
 def _check_weights(folder: Path) -> None:
@@ -96,17 +128,30 @@ def _check_weights(folder: Path) -> None:
         shards = ["model.safetensors"]
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise QuantError(
-            f"{folder} holds pickled weights only, which can run code when loaded: convert it to safetensors first"
+            f"{folder} holds pickled weights only, which are refused because they can run code when read: convert it "
+            "to safetensors where you trust it (transformers' save_pretrained writes them)"
         )
     else:
-        raise QuantError(f"{folder} has no model.safetensors: the checkpoint is half-written or not a model")
+        raise QuantError(f"{folder} has no model.safetensors: pass a folder that save_pretrained wrote to its end")
     for shard in shards:
-        _check_shard(folder / shard)
+        path = folder / shard
+        if not path.is_file():
+            raise QuantError(f"{path} is missing: the checkpoint is half-written, download it again")
+        _check_names(path, _tensor_names(path))
+
+
+def _check_present_weights(folder: Path) -> None:
+    """Where only sizes are wanted, weights may be missing or cut short, but those that are there must be float."""
+    for path in sorted(folder.glob("*.safetensors")):
+        names: list[str] = []
+        with suppress(QuantError):
+            names = _tensor_names(path)
+        _check_names(path, names)
 
 
 def _shards(index: Path) -> list[str]:
     """Names of the files that a model.safetensors.index.json lists."""
-    content = _check_json(index, "")
+    content = _read_json(index)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
@@ -114,13 +159,22 @@ def _shards(index: Path) -> list[str]:
     return sorted(set(names))
 
 
-def _check_shard(path: Path) -> None:
+def _tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file; reads its header only."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
-    if not path.is_file():
-        raise QuantError(f"{path} is missing: the checkpoint is half-written, download it again")
     try:
-        with safe_open(path, framework="pt"):
-            pass
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise QuantError(f"{path} is damaged or cut short ({error}): download it again") from error
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    for name in names:
+        for ending, library in QUANTIZED_BY.items():
+            if name.endswith(f".{ending}"):
+                raise QuantError(
+                    f"{path} is already quantized (layers of {library}: it holds {name}): pass the float checkpoint"
+                    + (", or load it into a quantized model with load_state_dict" if library == "quant" else "")
+                )

@@ -96,8 +96,9 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
-    _check_device(device)
-    with _refusing(str(folder)), quiet_transformers():
+    check_device(device)
+    remedy = "use --device cpu or cuda:N, or a smaller model" if device == "auto" else ""
+    with _refusing(f"{folder} on device {device}", remedy), quiet_transformers():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -128,7 +129,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    with _refusing(f"{folder}: its tokenizer cannot be loaded"), quiet_transformers():
+    remedy = "save the tokenizer of this model into the folder, as tokenizer.json"
+    with _refusing(f"{folder}: its tokenizer cannot be loaded", remedy), quiet_transformers():
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
@@ -159,8 +161,11 @@ def bos_token(tokenizer: Any, rule: str) -> int | None:
     return bos if bos is not None and ids and ids[0] == bos else None
 
 
+LONGEST_REASON = 300
+
+
 @contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def _refusing(what: str, remedy: str = "") -> Iterator[None]:
     """Turn whatever transformers raises about foreign files into one line about `what`.
 
     Damaged or unusual configs surface as any type, from ZeroDivisionError to the validators' own. Running out of memory
@@ -171,12 +176,24 @@ def _refusing(what: str) -> Iterator[None]:
     except (QuantError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        if "trust_remote_code" in str(error):
+            raise QuantError(
+                f"{what}: it comes with Python code of its own: pass --trust-remote-code to run it, if you trust it"
+            ) from error
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
-        raise QuantError(f"{what}: {kind}{first}") from error
+        reason = f"{kind}{_one_line(str(error))}"
+        raise QuantError(f"{what} ({reason}): {remedy}" if remedy else f"{what}: {reason}") from error
 
 
-def _check_device(device: str) -> None:
+def _one_line(message: str) -> str:
+    """The whole message where it is short, else as many of its sentences as fit."""
+    line = " ".join(message.split())
+    if len(line) > LONGEST_REASON:
+        line = line[:LONGEST_REASON].rpartition(". ")[0] or f"{line[:LONGEST_REASON]} ..."
+    return line.rstrip(" .:")
+
+
+def check_device(device: str) -> None:
     """Raises:
     QuantError: not a device name, or a CUDA device that this machine does not have.
     """

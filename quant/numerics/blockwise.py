@@ -12,10 +12,10 @@ the edges:
 * an odd number of codes is completed with the code of zero.
 
 |w - w'| <= absmax * (half the gap between the levels around w + 2^-22) wherever absmax >= 1e-38; below that a block is
-wrong by at most its absmax. Refused: NaN, Inf.
+wrong by at most its absmax. A CPU that flushes subnormals (`torch.set_flush_denormal`) reads them as zero: blocks with
+an absmax below 1e-35 or above 2^126 may get other codes there, still within these bounds, and elsewhere at most one
+FP4 zero becomes the other. Refused: NaN, Inf.
 """
-
-import functools
 
 import torch
 from torch import Tensor
@@ -23,13 +23,16 @@ from torch import Tensor
 from quant.codebooks import LEVELS
 from quant.numerics.checks import check_dtype, check_finite
 from quant.numerics.packing import pack_nibbles
+from quant.numerics.reciprocal import times_reciprocal
+from quant.numerics.tables import cached_table
 
 SMALLEST_DIVISOR = 1e-38
+LARGEST = torch.finfo(torch.float32).max
 CHUNK_ELEMENTS = 1 << 22
 """Elements converted at a time (a multiple of every block size), which bounds the float32 temporaries."""
 
 
-@functools.cache
+@cached_table
 def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Midpoints between ascending levels (float32 [15]) and the code of each level (uint8 [16])."""
     levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
@@ -38,7 +41,7 @@ def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
 
 
-@functools.cache
+@cached_table
 def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
     """int64 [256]: for each byte the float32 levels of its high and low nibble, seen as one 8-byte element."""
     levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
@@ -77,14 +80,15 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         blocks = flat[start:stop].float().view(-1, block_size)
         largest = blocks.abs().amax(dim=1)
         check_finite(largest, weight)
-        reciprocal = 1.0 / largest.clamp(min=SMALLEST_DIVISOR)
-        codes[start:stop] = _nearest_codes(blocks * reciprocal[:, None], codebook).view(-1)
+        # Finite also where the CPU flushes the smallest divisor, a subnormal, to zero: 0 times infinity would be NaN.
+        reciprocal = (1.0 / largest.clamp(min=SMALLEST_DIVISOR)).clamp_(max=LARGEST)
+        codes[start:stop] = _nearest_codes(times_reciprocal(blocks, reciprocal, largest), codebook).view(-1)
         absmax[start // block_size : stop // block_size] = largest
     if full < count:
         tail = flat[full:].float()
         check_finite(tail.abs().amax(), weight)
         largest = tail.abs().amax().clamp(min=SMALLEST_DIVISOR)
-        codes[full:] = _nearest_codes(tail / largest, codebook)
+        codes[full:] = _nearest_codes((tail / largest).nan_to_num_(0.0), codebook)  # 0/0 where 1e-38 is flushed
         absmax[-1] = largest
     zero_code = int(_nearest_codes(weight.new_zeros(1, dtype=torch.float32), codebook)) if count % 2 else 0
     return pack_nibbles(codes, fill=zero_code), absmax

@@ -13,24 +13,24 @@ zeros gets code 0. The mean is torch's float32 mean: its last bit may depend on 
 may differ there by one level, but what is stored reads the same everywhere.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS
+from quant.numerics.reciprocal import times_reciprocal
+from quant.numerics.tables import cached_table
 from quant.schemes import DOUBLE_QUANT_BLOCK
 
 GRID = 65536
 
 
-@functools.cache
+@cached_table
 def _dynamic_levels(device: torch.device) -> Tensor:
     """float32 [256], ascending."""
     return torch.tensor(DYNAMIC8_LEVELS, dtype=torch.float32, device=device)
 
 
-@functools.cache
+@cached_table
 def _code_of_grid_point(device: torch.device) -> Tensor:
     """uint8 [65536]: the nearest level's code for each point of the grid, the lower one on a tie."""
     levels = _dynamic_levels(torch.device("cpu"))
@@ -53,7 +53,7 @@ def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     torch.sub(absmax, offset, out=centred[:count])
     centred = centred.view(groups, DOUBLE_QUANT_BLOCK)
     scales = centred.abs().amax(dim=1) if count else absmax.new_zeros(0)
-    quotient = (centred * (1.0 / scales)[:, None]).nan_to_num_(0.0).clamp_(-1, 1)
+    quotient = times_reciprocal(centred, 1.0 / scales, scales).nan_to_num_(0.0).clamp_(-1, 1)
     codes = _code_of_grid_point(absmax.device)[((quotient + 1) * 0.5 * (GRID - 1) + 0.5).long()]
     codes[scales == 0] = 0
     return codes.view(-1)[:count].clone(), scales, offset

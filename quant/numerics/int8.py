@@ -6,8 +6,8 @@
 
 Everything is computed in float32 whatever the input dtype, so a bfloat16 weight gets the codes of its float32 copy (a
 scale computed in bfloat16 costs about 0.6 dB). The division is a true division: multiplying by a reciprocal would
-overflow for tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient carries one rounding of its own and one
-of the scale's.
+overflow for tiny rows. |w - w'| <= scale * (1/2 + 127 * 2^-23): the quotient is rounded once before it becomes a
+code, and code * scale once when it is read; the scale's own rounding costs nothing, since both use the rounded one.
 
 A row whose scale would be below 2^-125 (absmax below about 3e-36) is stored as zeros with scale 0, so the result does
 not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.

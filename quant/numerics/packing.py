@@ -11,8 +11,3 @@ def pack_nibbles(codes: Tensor, fill: int) -> Tensor:
     if codes.numel() % 2:
         codes = torch.cat([codes, codes.new_full((1,), fill)])
     return (codes[0::2] << 4) | codes[1::2]
-
-
-def unpack_nibbles(packed: Tensor, count: int) -> Tensor:
-    """The first `count` codes (uint8 [count]) of `packed` (uint8 [ceil(count/2)])."""
-    return torch.stack([packed >> 4, packed & 0xF], dim=1).flatten()[:count]

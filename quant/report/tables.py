@@ -56,13 +56,12 @@ def size_table(comparison: Comparison) -> Table:
     """Footprint and memory by dtype."""
     results = _measured(comparison)
     dtypes = list(dict.fromkeys(dtype for result in results for dtype in result.bytes_by_dtype))
-    base = results[0].footprint_bytes
     rows = [
         (
             result.scheme,
             f"{result.quantized_layers} of {result.linear_layers}",
             _cell(result.footprint_bytes, lambda v: f"{v:,.0f}"),
-            _cell(result.footprint_bytes, lambda v: f"{base / v:.2f}" if base else NOTHING),
+            _cell(result.times_smaller, lambda v: f"{v:.2f}"),
             *(f"{result.bytes_by_dtype.get(dtype, 0) / 2**20:.2f}" for dtype in dtypes),
         )
         for result in results
@@ -74,14 +73,13 @@ def size_table(comparison: Comparison) -> Table:
 def speed_table(comparison: Comparison) -> Table:
     """Generation: time, tokens per second, memory."""
     results = _measured(comparison)
-    base = results[0].tokens_per_second
     rows = [
         (
             result.scheme,
             _cell(result.generate_seconds, lambda v: f"{v:.3f}"),
             _cell(result.prefill_tokens_per_second, lambda v: f"{v:.0f}"),
             _cell(result.tokens_per_second, lambda v: f"{v:.1f}"),
-            _cell(result.tokens_per_second, lambda v: f"{v / base:.2f}" if base else NOTHING),
+            _cell(result.times_faster, lambda v: f"{v:.2f}"),
             _cell(result.load_seconds, lambda v: f"{v:.2f}"),
             _cell(result.cpu_memory_bytes, lambda v: f"{v / 1e9:.2f}"),
             _cell(result.gpu_memory_bytes, lambda v: f"{v / 1e9:.2f}"),
@@ -111,6 +109,10 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
             for size in sorted({r.block_size for r in comparison.results if r.block_size})
         ),
         f"{env.cpu}, {env.threads} threads, device {env.device}; {versions}",
+        *(
+            f"no 95 % interval: {reason}"
+            for reason in dict.fromkeys(r.interval_note for r in comparison.results if r.interval_note)
+        ),
         *(f"{result.scheme} not measured: {result.error}" for result in comparison.results if result.error is not None),
     )
 

@@ -8,10 +8,9 @@ from torch import nn
 
 import quant
 from quant.modules import quantized_linear
+from tests.strategies import SCHEMES
 
 pytestmark = pytest.mark.gpu
-
-SCHEMES = [quant.W8A16(), quant.NF4(), quant.NF4(double_quant=True), quant.FP4(), quant.INT4()]
 
 
 @pytest.fixture

@@ -143,6 +143,12 @@ def pickle_only(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def shrink_vocabulary(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "vocab_size": 50}), encoding="utf-8")
+
+
 def remove_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
 
@@ -157,8 +163,9 @@ def remove_tokenizer(folder: Path) -> None:
         (remove_shard, r"model-00001-of-00002\.safetensors is missing"),
         (pickle_only, "pickled weights only"),
         (remove_tokenizer, "its tokenizer cannot be loaded"),
+        (shrink_vocabulary, r"token id \d+ is outside the model's vocabulary of 50: use the tokenizer"),
     ],
-    ids=["no folder", "no config", "truncated", "no shard", "pickle only", "no tokenizer"],
+    ids=["no folder", "no config", "truncated", "no shard", "pickle only", "no tokenizer", "small vocabulary"],
 )
 def test_a_damaged_model_is_refused_before_it_is_loaded(
     run: Run, damaged_folder: Path, text_file: Path, tmp_path: Path, damage: Callable[[Path], None], message: str

@@ -182,6 +182,23 @@ def test_sizes_are_the_analytic_ones(comparison: Comparison) -> None:
     ]
 
 
+def test_size_and_speed_are_told_in_terms_of_the_baseline_s(comparison: Comparison) -> None:
+    baseline = comparison.results[0]
+    assert (baseline.times_smaller, baseline.times_faster) == (1.0, 1.0)
+    for result in comparison.results:
+        assert None not in (baseline.footprint_bytes, result.footprint_bytes, baseline.tokens_per_second)
+        assert result.times_smaller == baseline.footprint_bytes / result.footprint_bytes  # type: ignore[operator]
+        assert result.times_faster == result.tokens_per_second / baseline.tokens_per_second  # type: ignore[operator]
+        assert result.interval_note is None
+
+
+def test_one_new_token_has_no_decode_speed_to_compare(request_: Request) -> None:
+    windows = TokenWindows(request_.windows.ids[:40], WINDOW)
+    for result in compare(dataclasses.replace(request_, windows=windows, schemes=("w8a16",), new_tokens=1)).results:
+        assert (result.tokens_per_second, result.times_faster) == (None, None)
+        assert result.prefill_tokens_per_second is not None
+
+
 def test_generation_is_timed_and_shown(comparison: Comparison, request_: Request) -> None:
     assert (comparison.prompt_tokens, comparison.new_tokens) == (5, NEW_TOKENS)
     for result in comparison.results:
@@ -245,7 +262,8 @@ def test_the_baseline_comes_first_once_and_the_others_as_asked(request_: Request
     assert [what for what, _, _ in told if what in (*VARIANTS, "done")] == ["baseline", "nf4", "w8a16", "done"]
     assert ("w8a16: perplexity", 39, 39) in told
     assert told[-1][1] == told[-1][2]
-    assert results[1].perplexity_ratio_ci is None, "two windows are too few for an interval"
+    assert results[1].perplexity_ratio_ci is None
+    assert results[1].interval_note == "2 windows are too few to resample, it takes 20"
 
 
 @pytest.mark.usefixtures("without_bitsandbytes")

@@ -8,12 +8,10 @@ import torch
 from torch import nn
 
 import quant
-from quant import FP4, INT4, NF4, W8A16, QuantError, W8A16Linear, conversion_report
+from quant import NF4, W8A16, QuantError, W8A16Linear, conversion_report
 from quant.schemes import Scheme
 from tests.models import Layers, seeded, snapshot
-from tests.strategies import scheme_id
-
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(128))
+from tests.strategies import SCHEMES, scheme_id
 
 
 def build(count: int = 2) -> Layers:

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from quant import FP4, INT4, NF4, W8A16
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
 from tests import integer_oracle, oracle
 from tests.models import seeded
-from tests.strategies import bits, normal, scheme_id
+from tests.strategies import SCHEMES, bits, normal, scheme_id
 
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(32))
 OUT, IN = 7, 33
 
 

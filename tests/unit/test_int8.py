@@ -1,8 +1,6 @@
 """Rows of int8: exact codes and scales on hand-made rows, against the oracle, and at the edges of float32."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,21 +10,12 @@ from quant.errors import QuantError
 from quant.numerics import int8
 from quant.numerics.int8 import dequantize_rows, quantize_rows
 from tests import oracle
+from tests.flushing import flushing_subnormals
 from tests.strategies import DTYPES, FLOAT32_MAX, LAYOUTS, bits, generator, normal
 
 SMALLEST_SCALE = 2.0**-125
 HALF_MIN = {torch.float32: -45, torch.bfloat16: -40, torch.float16: -7, torch.float64: -45}
 """Smallest power of ten that the dtype can hold (subnormals included) and float32 as well."""
-
-
-@contextlib.contextmanager
-def flushing_subnormals() -> Iterator[None]:
-    """The CPU treats subnormals as zero (every CPU that torch is tested on can; where one cannot, nothing changes)."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def assert_equals_oracle(weight: Tensor) -> None:

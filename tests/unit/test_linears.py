@@ -97,3 +97,15 @@ def test_a_conv1d_without_transposition_would_show() -> None:
     x = torch.eye(3)
     assert torch.equal(nn.functional.linear(x, parts.weight, parts.bias), layer(x))
     assert not torch.equal(nn.functional.linear(x, parts.weight.t(), parts.bias), layer(x))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_frozen_weight_is_read_and_rebuilt_frozen(trainable: bool) -> None:
+    """Also where no graph is recorded, in which the transposed view of a Conv1D never requires a gradient."""
+    for layer in (nn.Linear(2, 3), Conv1D(3, 2)):
+        layer.weight.requires_grad_(trainable)
+        with torch.no_grad():
+            parts = read_linear(layer)
+        assert parts.trainable is trainable
+        rebuilt = build_linear(parts.weight.detach().clone(), parts.bias, parts.layer_type, parts.trainable)
+        assert rebuilt.get_parameter("weight").requires_grad is trainable

@@ -134,7 +134,7 @@ def test_a_folder_without_weights_is_refused(damaged_folder: Path) -> None:
 def test_pickled_weights_are_refused_without_reading_them(damaged_folder: Path, name: str) -> None:
     (damaged_folder / "model.safetensors").unlink()
     (damaged_folder / name).write_bytes(b"not a pickle: reading it would raise something else")
-    with pytest.raises(QuantError, match=r"pickled weights only.*convert it to safetensors"):
+    with pytest.raises(QuantError, match=r"pickled weights only, which are refused.*convert it to safetensors"):
         open_source(str(damaged_folder))
 
 
@@ -191,6 +191,15 @@ def test_a_broken_or_unknown_config_is_refused(damaged_folder: Path, content: st
         open_source(str(damaged_folder))
 
 
+def test_a_damaged_config_is_named_with_the_remedy(damaged_folder: Path) -> None:
+    (damaged_folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(QuantError, match=r"config\.json is not valid JSON .*download or save it again"):
+        open_source(str(damaged_folder))
+    (damaged_folder / "config.json").unlink()
+    with pytest.raises(QuantError, match=r"config\.json is missing: pass a folder that save_pretrained wrote"):
+        open_source(str(damaged_folder))
+
+
 @pytest.mark.parametrize(
     "content",
     ["3", "null", '{"model_type": "phi3", "dtype": "float17"}', '{"model_type": "phi3", "num_attention_heads": 0}'],
@@ -218,5 +227,10 @@ def test_an_architecture_without_a_language_model_is_refused(damaged_folder: Pat
 def test_a_broken_tokenizer_is_refused(damaged_folder: Path, content: str | None) -> None:
     path = damaged_folder / "tokenizer.json"
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
-    with pytest.raises(QuantError, match=f"{damaged_folder.name}: its tokenizer cannot be loaded"):
+    with pytest.raises(QuantError, match=f"{damaged_folder.name}: its tokenizer cannot be loaded") as caught:
         transformers.load_tokenizer(damaged_folder)
+    message = str(caught.value)
+    assert message.endswith("): save the tokenizer of this model into the folder, as tokenizer.json")
+    assert "\n" not in message
+    assert ": )" not in message
+    assert "from one of: (1)" in message or content is not None

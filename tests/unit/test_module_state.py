@@ -15,9 +15,8 @@ from quant import FP4, INT4, NF4, W8A16, BlockwiseLinear, W8A16Linear
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Blockwise, Scheme
 from tests.models import seeded
-from tests.strategies import ALL_SCHEMES, bits, normal, scheme_id
+from tests.strategies import ALL_SCHEMES, SCHEMES, bits, normal, scheme_id
 
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
 OUT, IN = 7, 33
 Bits = dict[str, list[int]]
 
@@ -120,6 +119,15 @@ def test_every_spelling_of_a_move_moves_every_tensor(spelling: str, scheme: Sche
     ]
     assert len(tensors) == len(layer.state_dict())
     assert all(tensor.is_meta for tensor in tensors)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_cast_follows_the_dtype_whatever_the_default_device(scheme: Scheme) -> None:
+    layer = quantized(scheme)
+    before = stored_bits(layer)
+    with torch.device("meta"):
+        layer.to(torch.bfloat16).to("cpu").half()
+    assert (layer.dtype, stored_bits(layer)) == (torch.float16, before)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from quant import FP4, INT4, NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, quantize_tensor
+from quant import FP4, NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, quantize_tensor
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Blockwise, Scheme
 from tests import integer_oracle, oracle
 from tests.models import seeded
-from tests.strategies import ALL_SCHEMES, DTYPES, bits, normal, scheme_id
+from tests.strategies import ALL_SCHEMES, DTYPES, SCHEMES, bits, normal, scheme_id
 
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
 OUT, IN = 7, 33
 
 

@@ -135,7 +135,7 @@ def test_equal_but_separate_weights_are_not_tied() -> None:
 
 
 def test_naming_a_tied_layer_is_refused() -> None:
-    with pytest.raises(QuantError, match="tied: its weight is shared with embedding, quantizing it would untie them"):
+    with pytest.raises(QuantError, match=r"tied cannot be quantized \(weight shared with embedding\): leave it out"):
         select(Shared(), include=["*", "tied"])
 
 
@@ -156,6 +156,18 @@ def test_subclasses_are_left_with_their_type() -> None:
     model = nn.ModuleDict({"body": nn.Linear(4, 4), "attention": nn.MultiheadAttention(4, 1)})
     reason = "subclass of nn.Linear (torch.nn.modules.linear.NonDynamicallyQuantizableLinear)"
     assert select(model).left == {"attention.out_proj": reason}
+
+
+def test_layers_that_an_encoder_reads_past_are_left_and_cannot_be_named() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "encoder": nn.TransformerEncoderLayer(4, 1, 4)})
+    reason = "TransformerEncoderLayer reads its weight instead of calling it"
+    selection = select(model)
+    assert selection.chosen == ("body",)
+    assert (selection.left["encoder.linear1"], selection.left["encoder.linear2"]) == (reason, reason)
+    with pytest.raises(QuantError, match=r"encoder\.linear1 cannot be quantized \(TransformerEncoderLayer reads"):
+        select(model, include=["*", "encoder.linear1"])
+    decoder = nn.ModuleDict({"decoder": nn.TransformerDecoderLayer(4, 1, 4)})
+    assert select(decoder).chosen == ("decoder.linear1", "decoder.linear2")
 
 
 def test_a_layer_whose_weight_is_computed_is_left() -> None:

@@ -6,13 +6,15 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from quant import FP4, INT4, NF4, W8A16, QuantError, QuantizedTensor, quantize_tensor
+from quant.modules import quantized_linear
 from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
 from quant.schemes import Blockwise, Scheme
 from quant.tensor import dequantize_stored, empty_stored
-from tests.strategies import ALL_SCHEMES, BLOCKWISE_SCHEMES, DTYPES, bits, normal, scheme_id
+from tests.strategies import ALL_SCHEMES, BLOCKWISE_SCHEMES, DTYPES, FLOAT32_MAX, bits, normal, scheme_id
 
 FEW_SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(), FP4(128, True), INT4(32))
 SHAPES = ((1, 1), (13, 67), (64, 64), (257, 33))
@@ -174,3 +176,23 @@ def test_the_default_device_of_the_first_call_does_not_matter() -> None:
         "assert torch.equal(back, weight)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scheme", [W8A16(), NF4(), FP4(128), INT4(32)], ids=scheme_id)
+def test_values_beyond_a_narrow_dtype_saturate_at_its_finite_range(scheme: Scheme, dtype: torch.dtype) -> None:
+    """The largest float32 rounds to infinity in either dtype."""
+    weight = normal((4, 64))
+    weight[0, 0], weight[1, 3] = FLOAT32_MAX, -FLOAT32_MAX
+    quantized = quantize_tensor(weight, scheme)
+    narrow, largest = quantized.dequantize(dtype), torch.finfo(dtype).max
+    assert bits(narrow) == bits(quantized.dequantize().clamp(-largest, largest).to(dtype))
+    assert (narrow[0, 0].item(), narrow[1, 3].item()) == (largest, -largest)
+
+
+@pytest.mark.parametrize("scheme", FEW_SCHEMES, ids=scheme_id)
+def test_a_layer_cast_to_a_narrow_dtype_dequantizes_to_finite_weights(scheme: Scheme) -> None:
+    linear = nn.Linear(64, 4)
+    linear.weight.data *= 1e6
+    layer = quantized_linear(linear, scheme).half()
+    assert layer.dequantize().get_parameter("weight").abs().max().item() == torch.finfo(torch.float16).max

@@ -10,9 +10,8 @@ from torch import nn
 
 from quant.convert import quantize
 from quant.evaluate.footprint import footprint
-from quant.schemes import FP4, NF4, W8A16, Scheme
-
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(), NF4(block_size=128, double_quant=True), FP4(block_size=32))
+from quant.schemes import NF4, W8A16, Scheme
+from tests.strategies import SCHEMES
 
 
 class Tied(nn.Module):

@@ -82,7 +82,16 @@ def test_a_whole_that_took_no_longer_than_the_prefill_has_no_speed_and_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = measured(monkeypatch, Generator(slower=-0.3), new_tokens=2)
-    assert result.decode_tokens_per_second > 1e300
+    assert result.decode_tokens_per_second is None
+
+
+def test_one_new_token_has_no_decode_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Generator()
+    result = measured(monkeypatch, model, new_tokens=1)
+    assert result.prefill_tokens_per_second == 4 / PREFILL_SECONDS
+    assert result.decode_tokens_per_second is None
+    assert result.tokens == (9,)
+    assert {call["max_new_tokens"] for call in model.calls} == {1}
 
 
 def test_the_training_flag_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,16 +103,25 @@ def test_the_training_flag_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("prompt", "new_tokens", "message"),
     [
-        (4, 1, "at least 2 new tokens, got 4 and 1"),
-        (4, 0, "got 4 and 0"),
+        (4, 0, "at least 1 new token, got 4 and 0"),
         (0, 4, "needs a prompt.*got 0 and 4"),
-        (4, 61, "4 prompt and 61 new tokens exceed the model's 64 positions"),
+        (4, 61, "prompt and new tokens: 65 exceeds the model's 64 positions: use 64 or less"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(prompt: int, new_tokens: int, message: str) -> None:
     model = Generator()
     with pytest.raises(QuantError, match=message):
         measure_generation(model, torch.arange(prompt), new_tokens)
+    assert not model.calls
+
+
+def test_a_token_without_an_embedding_is_refused_before_anything_runs() -> None:
+    model = Generator()
+    model.config.vocab_size = 8
+    measure_generation(model, torch.tensor([7]), 1)
+    model.calls.clear()
+    with pytest.raises(QuantError, match="token id 8 is outside the model's vocabulary of 8"):
+        measure_generation(model, torch.tensor([3, 8]), 1)
     assert not model.calls
 
 
@@ -166,7 +184,21 @@ def test_the_peak_sees_a_tensor_that_is_gone_before_the_end() -> None:
         time.sleep(0.5)
         del planted
     assert 0.95 * PLANTED < peak.cpu_bytes < PLANTED + 50 * 10**6
-    assert peak.gpu_bytes == 0 or torch.cuda.is_available()
+    assert peak.gpu_bytes == 0
+
+
+def test_gpu_memory_is_that_of_the_given_devices_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of torch's current device, which is another one if the model was put on cuda:1."""
+    devices = (torch.device("cuda", 1), torch.device("cuda", 3))
+    reset: list[object] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 10**device.index)
+    with peak_memory(above=0, devices=devices) as peak:
+        assert reset == list(devices)
+    assert peak.gpu_bytes == 10 + 1000
+    with peak_memory(above=0) as peak:
+        pass
+    assert peak.gpu_bytes == 0
 
 
 def test_the_peak_sees_a_tensor_that_stays() -> None:

@@ -166,12 +166,16 @@ def test_too_few_windows_give_a_value_without_an_interval(windows: int) -> None:
     estimate = bootstrap_mean(values, tokens(windows))
     assert estimate.value == pytest.approx(math.fsum(values.tolist()) / len(values), abs=1e-14)
     assert estimate.interval is None
-    assert perplexity_ratio(values, values, tokens(windows)).interval is None
+    assert estimate.reason == f"{windows} windows are too few to resample, it takes 20"
+    ratio = perplexity_ratio(values, values, tokens(windows))
+    assert (ratio.interval, ratio.reason) == (None, estimate.reason)
 
 
 def test_twenty_windows_are_enough() -> None:
     assert MIN_WINDOWS == 20
-    assert bootstrap_mean(noise(80, 1), tokens(20)).interval is not None
+    estimate = bootstrap_mean(noise(80, 1), tokens(20))
+    assert estimate.interval is not None
+    assert estimate.reason is None
 
 
 def test_measurements_of_different_tokens_are_refused() -> None:
@@ -195,4 +199,4 @@ def test_one_infinite_loss_gives_an_infinite_ratio_without_an_interval() -> None
     losses[7] = math.inf
     estimate = perplexity_ratio(baseline, losses, tokens(25))
     assert estimate.value == math.inf
-    assert estimate.interval is None
+    assert (estimate.interval, estimate.reason) == (None, "a token had probability 0")

@@ -44,9 +44,13 @@ NUMBERS = {
     "generate_seconds",
     "prefill_tokens_per_second",
     "tokens_per_second",
+    "times_smaller",
+    "times_faster",
 }
 INTERVALS = {"perplexity_ratio_ci", "kl_mean_ci"}
-RESULT_KEYS = INTEGERS | NUMBERS | INTERVALS | {"scheme", "error", "block_size", "bytes_by_dtype", "generated"}
+RESULT_KEYS = (
+    INTEGERS | NUMBERS | INTERVALS | {"scheme", "error", "block_size", "bytes_by_dtype", "interval_note", "generated"}
+)
 INSPECTION_KEYS = {
     "parameter_bytes",
     "buffer_bytes",

@@ -65,7 +65,7 @@ def test_speed_cells_are_relative_to_the_baseline_and_memory_is_in_gigabytes() -
     assert table.rows == (
         ("baseline", "2.000", "1234", "40.0", "1.00", "0.50", "1.50", "0.00"),
         ("w8a16", "1.500", "2000", "60.0", "1.50", "0.25", "0.90", "2.25"),
-        ("nf4", "1.500", "2000", "60.0", "1.50", "0.25", "-0.00", "0.00"),
+        ("nf4", "1.500", "2000", "-", "-", "0.25", "-0.00", "0.00"),
     )
 
 
@@ -76,11 +76,12 @@ def test_every_row_is_as_long_as_its_header() -> None:
 
 
 def test_notes_say_what_was_measured_and_what_was_not() -> None:
-    text, blocks, machine, missing = comparison_notes(COMPARISON)
+    text, blocks, machine, interval, missing = comparison_notes(COMPARISON)
     assert text == "my-model, float32; 12,345 tokens scored, window 256, stride 128, BOS 1 before each window"
     assert blocks == "4-bit schemes in blocks of 128"
     assert machine == "A CPU, 2 cores, AVX2, 2 threads, device cpu; python 3.11.7, torch 2.13.0"
     assert missing == "bnb-nf4 not measured: bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'"
+    assert interval == "no 95 % interval: a token had probability 0"
     without_bos = replace(COMPARISON, environment=replace(COMPARISON.environment, bos_id=None))
     assert comparison_notes(without_bos)[0].endswith("stride 128, no BOS")
 

@@ -1,0 +1,31 @@
+"""Small constant tensors (levels, boundaries), made once per device and kept.
+
+`functools.cache` alone would also keep what is made while tensors are faked (`FakeTensorMode`) or traced
+(`torch.compile`): placeholders without values, which every later call would be given. Those are made anew instead.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def cached_table(build: Callable[P, R]) -> Callable[P, R]:
+    """`functools.cache` for functions that return tensors; while tensors are faked or traced it neither reads nor
+    fills the cache.
+    """
+    cached = cast("Callable[P, R]", functools.cache(build))
+
+    @functools.wraps(build)
+    def table(*args: P.args, **kwargs: P.kwargs) -> R:
+        # A mode that fakes tensors shows in the type of any new one.
+        if torch.compiler.is_compiling() or type(torch.empty(0, device="cpu")) is not Tensor:
+            return build(*args, **kwargs)
+        return cached(*args, **kwargs)
+
+    return table
