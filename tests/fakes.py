@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from tests.strategies import normal
+
 CERTAIN = 1e4
 """A gap between logits that float64 cannot see past: exp(-CERTAIN) is 0, so the larger one has probability exactly 1.
 """
@@ -128,7 +130,7 @@ class StubTokenizer:
 
 def table(rows: int, vocab_size: int, seed: int = 0, spread: float = 2.0) -> Tensor:
     """Random float32 logits [rows, vocab_size] from their own stream."""
-    return torch.randn(rows, vocab_size, generator=torch.Generator().manual_seed(seed)) * spread
+    return normal((rows, vocab_size), seed, spread)
 
 
 def stream(length: int, vocab_size: int, seed: int = 1) -> Tensor:
