@@ -1,15 +1,19 @@
-"""Fake language models whose losses are known in advance, and stub tokenizers that add BOS or not.
+"""Fake language models whose losses are known in advance, stub tokenizers that add BOS or not, and by how much float64
+may differ from the loops here.
 
 The models are called as the package calls a real one, `model(input_ids=..., use_cache=False).logits`, and compute with
 nothing but indexing and integers, so a row's logits have the same bits whatever batch it is in.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+
+from tests.strategies import normal
 
 CERTAIN = 1e4
 """A gap between logits that float64 cannot see past: exp(-CERTAIN) is 0, so the larger one has probability exactly 1.
@@ -128,7 +132,7 @@ class StubTokenizer:
 
 def table(rows: int, vocab_size: int, seed: int = 0, spread: float = 2.0) -> Tensor:
     """Random float32 logits [rows, vocab_size] from their own stream."""
-    return torch.randn(rows, vocab_size, generator=torch.Generator().manual_seed(seed)) * spread
+    return normal((rows, vocab_size), seed, spread)
 
 
 def stream(length: int, vocab_size: int, seed: int = 1) -> Tensor:
@@ -146,3 +150,48 @@ def expected_kl(p: list[float], q: list[float]) -> float:
     """KL(softmax(p) || softmax(q)): sum p (log p - log q) in float64, one term at a time."""
     log_p, log_q = log_sum_exp(p), log_sum_exp(q)
     return math.fsum(math.exp(a - log_p) * ((a - log_p) - (b - log_q)) for a, b in zip(p, q, strict=True))
+
+
+ROUNDING = 2.0**-53
+"""Largest relative error of one rounding to float64."""
+
+
+def loss_tolerance(logits: Tensor) -> float:
+    """By how much two float64 computations of a log-probability may differ, at most, for rows like `logits` [n, v].
+
+    With logits up to M in magnitude: x - max is off by one rounding of at most 2 M, which exp turns into a relative
+    error, and exp adds two roundings; a sum of v positive terms in whatever order adds v (Higham, Accuracy and
+    Stability of Numerical Algorithms, 4.2); log makes that absolute and adds two roundings of log v; adding the maximum
+    and subtracting the logit round two numbers below 2 M + log v. That is 8 M + 4 log v + v + 2 roundings, for each of
+    the two computations.
+    """
+    magnitude = float(logits[logits.isfinite()].abs().max())
+    count = logits.shape[-1]
+    return 2 * (8 * magnitude + 4 * math.log(count) + count + 2) * ROUNDING
+
+
+def kl_tolerance(p: Tensor, q: Tensor) -> float:
+    """By how much two float64 computations of KL(softmax(p) || softmax(q)) may differ, at most, for any row [n, v].
+
+    A term is p (log p - log q). Both logarithms are off as in `loss_tolerance`, and p, being exp(log p), by as much of
+    itself as log p and two roundings; difference, product and a sum of v terms in whatever order add v + 2 roundings of
+    the terms' magnitudes.
+    """
+    log_p, log_q = p.double().log_softmax(-1), q.double().log_softmax(-1)
+    terms = torch.where(log_p.exp() > 0, log_p.exp() * (log_p - log_q), 0.0).abs().sum(-1).max()
+    rounding_terms = loss_tolerance(p) + 2 * (p.shape[-1] + 4) * ROUNDING
+    return loss_tolerance(p) + loss_tolerance(q) + float(terms) * rounding_terms
+
+
+def mean_tolerance(values: Sequence[float], each: float = 0.0) -> float:
+    """By how much the mean of `values`, each off by at most `each`, may be off: a sum of n terms in whatever order is
+    off by at most n roundings of the sum of their magnitudes, and the division by one more.
+    """
+    return each + (len(values) + 1) * ROUNDING * math.fsum(map(abs, values)) / len(values)
+
+
+def exp_tolerance(each: float) -> float:
+    """By how much of itself exp(x) may be off where x is off by at most `each`: exp adds two roundings, and so it does
+    for the value to compare with.
+    """
+    return math.expm1(each + 4 * ROUNDING)

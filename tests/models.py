@@ -1,46 +1,58 @@
 """Small models to quantize: plain torch modules with every way of sharing, and tiny Phi-3 and GPT-2 from their configs.
 
-Nothing is downloaded; weights are random from a fixed seed and the caller's random state is left as it was.
+Nothing is downloaded; weights are random from a fixed seed.
 """
 
+import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, Phi3Config, Phi3ForCausalLM
 
-from tests.strategies import bits
+from tests.strategies import bits, normal
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 VOCAB_SIZE = 512
 
 
 def seeded(build: Callable[[], ModelT], seed: int = 0) -> ModelT:
-    """`build()` with the random state set to `seed` and restored afterwards."""
+    """`build()` with random weights that are the same on every CPU; the caller's random state is left as it was.
+
+    torch initialises with the CPU's vectors, so every parameter that is not constant is drawn again, as normal noise as
+    wide as it was (to a power of two, which the last bits of its initial values cannot change).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build()
-
-
-def tiny_phi3(tied: bool = False) -> nn.Module:
-    """Phi-3 with fused qkv_proj and gate_up_proj and grouped queries; the head shares the embedding if `tied`."""
-    config = Phi3Config(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        original_max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        tie_word_embeddings=tied,
-    )
-    model: nn.Module = seeded(lambda: Phi3ForCausalLM(config)).eval()
+        model = build()
+    for index, parameter in enumerate(model.parameters()):
+        values = parameter.detach()
+        if values.min() != values.max():
+            std = 2.0 ** round(math.log2(values.std()))
+            values.copy_(normal(values.shape, seed + index, std))
     return model
+
+
+def tiny_phi3(tied: bool = False, **changes: int) -> Any:
+    """Phi-3 with fused qkv_proj and gate_up_proj and grouped queries, 9 linear layers; the head shares the embedding if
+    `tied`; `changes` to its configuration.
+    """
+    config = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "original_max_position_embeddings": 256,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "tie_word_embeddings": tied,
+    }
+    return seeded(lambda: Phi3ForCausalLM(Phi3Config(**{**config, **changes}))).eval()
 
 
 def tiny_gpt2() -> nn.Module:

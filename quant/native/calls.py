@@ -18,7 +18,7 @@ def reads(tensor: Tensor) -> bool:
     """Whether kernels are in use and read `tensor` as it is: real memory of the CPU in one of `DTYPES`."""
     return (
         tensor.dtype in DTYPES
-        and tensor.device.type == "cpu"
+        and tensor.is_cpu
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and variant() != "torch"
     )
@@ -131,10 +131,11 @@ def _product(
     few: bool,
     operands: tuple[int | float | None, ...],
 ) -> Tensor:
-    if x.dim() == 0 or x.dtype not in DTYPES or x.device.type != "cpu" or x.shape[-1] != k:
+    *leading, width = x.shape or (-1,)
+    if width != k or x.dtype not in DTYPES or not x.is_cpu:
         raise QuantError(f"x: the kernel needs [..., {k}] on the CPU, got {list(x.shape)}, {x.dtype}, {x.device}")
     x = x.contiguous()
-    y = x.new_empty((*x.shape[:-1], n))
+    y = torch.empty((*leading, n), dtype=x.dtype)
     bias_address, bias_dtype = None, 0
     if bias is not None:
         bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()
@@ -149,7 +150,7 @@ def _product(
 
 def _operand(name: str, tensor: Tensor, dtype: torch.dtype, size: int) -> int:
     """The address of `tensor`, once it is known to hold `size` elements of `dtype` side by side."""
-    if tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.numel() != size:
+    if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous() or tensor.numel() != size:
         raise QuantError(
             f"{name}: the kernel needs {size} contiguous {dtype} on the CPU, got shape {list(tensor.shape)}, "
             f"{tensor.dtype}, {tensor.device}, strides {tensor.stride()}"

@@ -15,11 +15,17 @@ the edges:
 wrong by at most its absmax. A CPU that flushes subnormals (`torch.set_flush_denormal`) reads them as zero: blocks with
 an absmax below 1e-35 or above 2^126 may get other codes there, still within these bounds, and elsewhere at most one
 FP4 zero becomes the other. Refused: NaN, Inf.
+
+On the CPU the same formulas run natively (`quant.native`), bit for bit and without flushing; torch's come next, and
+tell what is not finite.
 """
+
+import functools
 
 import torch
 from torch import Tensor
 
+from quant import native
 from quant.codebooks import LEVELS
 from quant.numerics.checks import check_dtype, check_finite
 from quant.numerics.packing import pack_nibbles
@@ -39,6 +45,13 @@ def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
     order = torch.argsort(levels, stable=True)
     ascending = levels[order]
     return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
+
+
+@functools.cache
+def _constants(codebook: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """`_boundaries` as Python numbers."""
+    midpoints, order = _boundaries(codebook, torch.device("cpu"))
+    return tuple(midpoints.tolist()), tuple(order.tolist())
 
 
 @cached_table
@@ -70,6 +83,10 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         QuantError: wrong dtype, NaN or Inf.
     """
     check_dtype(weight)
+    if native.reads(weight):
+        quantized = native.quantize_blocks(weight, block_size, *_constants(codebook))
+        if quantized is not None:
+            return quantized
     flat = weight.reshape(-1)
     count = flat.numel()
     full = count - count % block_size

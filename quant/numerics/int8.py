@@ -12,11 +12,14 @@ code, and code * scale once when it is read; the scale's own rounding costs noth
 A row whose scale would be below 2^-125 (absmax below about 3e-36) is stored as zeros with scale 0, so the result does
 not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.
 Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
+
+On the CPU the same formulas run natively (`quant.native`), bit for bit; torch's come next, and tell what is not finite.
 """
 
 import torch
 from torch import Tensor
 
+from quant import native
 from quant.errors import QuantError
 from quant.numerics.checks import check_dtype, check_finite
 
@@ -47,6 +50,10 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     scales = torch.zeros(out_features, dtype=torch.float32, device=weight.device)
     if weight.numel() == 0:
         return codes, scales
+    if native.reads(weight):
+        quantized = native.quantize_int8(weight)
+        if quantized is not None:
+            return quantized
     rows = max(1, CHUNK_ELEMENTS // in_features)
     for start in range(0, out_features, rows):
         chunk = weight[start : start + rows].float()

@@ -5,7 +5,8 @@ from both sides.
 5.23.0, AVX-512). They came out bit for bit the same with 1 and 2 threads and with 1, 5 and 8 windows per call; with
 MKL, oneDNN and ATen held to AVX2 the ratio moved by at most 1.9e-8, the KL divergence by 9.8e-7 of itself and top-1
 not at all. The tolerances are some 50 to 100 times that, and far below what any change of the quantizer does:
-`test_a_planted_fault_leaves_the_band` shows a small one.
+`test_a_planted_fault_leaves_the_band` shows a small one. `python -m tests.accuracy.test_reference_model` measures
+again and prints the table.
 """
 
 import json
@@ -18,7 +19,7 @@ from quant.evaluate.divergence import Baseline
 from quant.evaluate.perplexity import perplexity, perplexity_of
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_model, load_tokenizer, tokenize
-from quant.variants import load_variant
+from quant.variants import VARIANTS, load_variant, scheme_of
 
 TOKENS = 8193
 RATIO_TOLERANCE = 1e-6
@@ -39,10 +40,14 @@ def held_out_ids() -> torch.Tensor:
     return tokenize(load_tokenizer(reference_model.FOLDER), reference_model.held_out_text())
 
 
-@pytest.fixture(scope="module")
-def baseline() -> Baseline:
+def measure_baseline() -> Baseline:
     model = load_model(reference_model.FOLDER, torch.float32)
     return Baseline(model, TokenWindows(held_out_ids()[:TOKENS], reference_model.WINDOW))
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    return measure_baseline()
 
 
 def figures(baseline: Baseline, model: torch.nn.Module) -> tuple[float, float, float]:
@@ -53,14 +58,21 @@ def figures(baseline: Baseline, model: torch.nn.Module) -> tuple[float, float, f
     return ratio, float(measured.kl.mean()), float(measured.top1.double().mean())
 
 
+def variant_figures(baseline: Baseline, scheme: str) -> tuple[float, float, float]:
+    return figures(baseline, load_variant(scheme, reference_model.FOLDER, torch.float32).model)
+
+
 @pytest.mark.parametrize("scheme", MEASURED)
 def test_each_scheme_costs_what_it_was_measured_to_cost(scheme: str, baseline: Baseline) -> None:
-    model = load_variant(scheme, reference_model.FOLDER, torch.float32).model
-    ratio, kl, top1 = figures(baseline, model)
+    ratio, kl, top1 = variant_figures(baseline, scheme)
     expected_ratio, expected_kl, expected_top1 = MEASURED[scheme]
     assert ratio == pytest.approx(expected_ratio, rel=0, abs=RATIO_TOLERANCE)
     assert kl == pytest.approx(expected_kl, rel=KL_RELATIVE_TOLERANCE, abs=0)
     assert top1 == pytest.approx(expected_top1, rel=0, abs=TOP1_TOLERANCE)
+
+
+def test_every_scheme_of_ours_has_its_figures() -> None:
+    assert list(MEASURED) == [name for name in VARIANTS if scheme_of(name) is not None]
 
 
 def test_a_planted_fault_leaves_the_band(baseline: Baseline) -> None:
@@ -102,3 +114,16 @@ def test_it_reads_as_english() -> None:
     assert len(words) > 30
     # Measured: all of them. One in ten may be a name or a number of its own.
     assert sum(word in known for word in words) >= 0.9 * len(words)
+
+
+def main() -> None:
+    """Print `MEASURED` anew."""
+    baseline = measure_baseline()
+    print("MEASURED = {  # scheme: (perplexity ratio, mean KL in nats, top-1 agreement)")
+    for scheme in MEASURED:
+        print(f'    "{scheme}": {variant_figures(baseline, scheme)},')
+    print("}")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,8 @@ from torch import nn
 
 import quant
 from quant.modules import quantized_linear
-from tests.strategies import SCHEMES
+from tests import oracle
+from tests.strategies import SCHEMES, normal
 
 pytestmark = pytest.mark.gpu
 
@@ -33,19 +34,24 @@ def test_moving_to_the_gpu_and_back_keeps_every_bit(scheme: quant.Scheme, device
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_quantizing_on_the_gpu_gives_the_codes_of_the_cpu(scheme: quant.Scheme, device: torch.device) -> None:
-    weight = torch.randn(96, 200)
+    weight = normal((96, 200))
     on_cpu, on_gpu = quant.quantize_tensor(weight, scheme), quant.quantize_tensor(weight.to(device), scheme)
     assert torch.equal(on_cpu.codes, on_gpu.codes.cpu())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-def test_outputs_agree_with_the_cpu(scheme: quant.Scheme, dtype: torch.dtype, device: torch.device) -> None:
+def test_outputs_are_the_exact_ones_but_for_rounding(
+    scheme: quant.Scheme, dtype: torch.dtype, device: torch.device
+) -> None:
+    """On both devices (TF32 is off): off by a float32 sum of K products in any order and a rounding to dtype."""
     layer = quantized_linear(nn.Linear(256, 64), scheme).to(dtype)
-    x = torch.randn(5, 256).to(dtype)
-    expected = layer(x).float()
-    got = copy.deepcopy(layer).to(device)(x.to(device)).cpu().float()
-    # Two float32 sums of K = 256 products (TF32 is off) differ by at most 2 K 2^-24 sum |x w|; then one rounding each.
-    weight = layer.quantized_weight.dequantize(torch.float32).abs()
-    bound = 2 * 256 * 2**-24 * (x.float().abs() @ weight.t()) + 2 * torch.finfo(dtype).eps * expected.abs() + 1e-6
-    assert bool(((got - expected).abs() <= bound).all())
+    x = normal((5, 256), seed=1).to(dtype)
+    assert layer.bias is not None
+    weight = layer.quantized_weight.dequantize(torch.float32)
+    exact = x.double().tolist(), weight.double().tolist(), layer.bias.double().tolist()
+    name = str(dtype).removeprefix("torch.")
+    assert oracle.linear_error(layer(x).double().tolist(), *exact, name) <= 1
+    on_gpu = copy.deepcopy(layer).to(device)(x.to(device))
+    assert (on_gpu.device.type, on_gpu.dtype) == ("cuda", dtype)
+    assert oracle.linear_error(on_gpu.cpu().double().tolist(), *exact, name) <= 1

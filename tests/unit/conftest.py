@@ -8,14 +8,14 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from quant import cli, reference_model
+from tests.models import tiny_phi3
 from tests.unit.cli_runner import Outcome, Run
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -48,23 +48,7 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def save_model(folder: Path, tied: bool) -> Path:
-    config = Phi3Config(
-        vocab_size=512,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        original_max_position_embeddings=256,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=tied,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: Any = Phi3ForCausalLM(config)
+    model = tiny_phi3(tied, hidden_size=64, intermediate_size=128)
     model.lm_head.weight.data.mul_(1 if tied else SHARPNESS)
     model.save_pretrained(folder)
     save_tokenizer(folder)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import Phi3Config, Phi3ForCausalLM
 
 from quant.errors import QuantError
 from quant.evaluate import generation
 from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
+from tests.models import tiny_phi3
 
 PLANTED = 200 * 10**6
 PREFILL_SECONDS, DECODE_SECONDS = 2.0, 0.25
@@ -131,20 +131,8 @@ def test_all_positions_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def phi3() -> Any:
-    config = Phi3Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=32,
-        original_max_position_embeddings=32,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    return Phi3ForCausalLM(config)
+    """The end of text is token 0, as in the embedded model."""
+    return tiny_phi3(vocab_size=64, hidden_size=32, num_hidden_layers=1, eos_token_id=0)
 
 
 def test_a_model_that_wants_to_stop_generates_all_the_same() -> None:
@@ -157,7 +145,7 @@ def test_a_model_that_wants_to_stop_generates_all_the_same() -> None:
 
 
 def test_tokens_are_the_greedy_ones() -> None:
-    model = phi3().eval()
+    model = phi3()
     model.lm_head.weight.data.mul_(50)
     result = measure_generation(model, torch.tensor([3, 4, 5]), 5, repeats=1)
     ids = [3, 4, 5]

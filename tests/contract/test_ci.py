@@ -1,0 +1,57 @@
+"""What runs by itself is what the documents say: the CI script, the nightly matrix, and the pins."""
+
+import itertools
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("mypy", "pre-commit", "pytest", "ruff", "setuptools", "tox")
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", read("README.md"), re.DOTALL)
+    documented = [block for block in blocks if block.startswith("python3 -m venv .venv && .venv/bin/pip")]
+    run = re.findall(r"^bash <<'README'\n(.*?)^README\n", read(".ci/run"), re.DOTALL | re.MULTILINE)
+    assert len(documented) == 2
+    assert run == documented
+
+
+def expand(names: str) -> set[str]:
+    """tox's environments: py{310,311}-torch213, lint -> py310-torch213, py311-torch213, lint."""
+    expanded = set()
+    for name in re.findall(r"(?:\{[^}]*\}|[^,\s{])+", names):
+        parts = [part.split(",") for part in re.split(r"[{}]", name)]
+        expanded |= {"".join(choice) for choice in itertools.product(*parts)}
+    return expanded
+
+
+def test_names_are_expanded_as_tox_does() -> None:
+    assert expand("a{1,2}-b{3,4}, lint,c{5}") == {"a1-b3", "a1-b4", "a2-b3", "a2-b4", "lint", "c5"}
+
+
+def test_the_nightly_matrix_is_tox_s_list_of_environments() -> None:
+    matrix = yaml.safe_load(read(".github/workflows/nightly.yml"))["jobs"]["tox"]["strategy"]["matrix"]["environment"]
+    listed = re.search(r"^env_list = (.*)$", read("tox.ini"), re.MULTILINE)
+    assert listed
+    assert len(matrix) == len(set(matrix))
+    assert set(matrix) == expand(listed[1])
+    # Every factor that names a torch has a version to install, and the other way round.
+    factors = set(re.findall(r"torch\d+", " ".join(matrix)))
+    assert factors == set(re.findall(r"^    (torch\d+): torch==", read("tox.ini"), re.MULTILINE))
+
+
+def test_every_dependency_and_tool_is_pinned() -> None:
+    pinned = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", read("constraints.txt"), re.MULTILINE)}
+    declared = {canonicalize_name(Requirement(line).name) for line in requires("quant") or ()} - {"quant"}
+    assert len(declared) > 15
+    assert declared - pinned == set()
+    assert set(TOOLS) - pinned == set()

@@ -1,0 +1,119 @@
+"""Native quantizing gives the bits of the torch reference: every variant, dtype, format and block size, tails, edge
+rows, strides and threads; and leaves to the reference what it cannot do.
+
+The reference itself is held to the oracle and to bitsandbytes elsewhere, and so are these kernels, since they are what
+`quantize_tensor` uses.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from quant import QuantError, native, quantize_tensor
+from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
+from tests.strategies import ALL_SCHEMES, LAYOUTS, bits, cast, normal, scheme_id, schemes, weights
+from tests.unit.native.operands import DTYPES
+
+SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(64, True), FP4(32), INT4(128))
+SIZES = ((1, 1), (1, 2), (3, 5), (2, 63), (3, 64), (4, 65), (5, 129), (7, 1000))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """A test may change the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def stored(weight: Tensor, scheme: Scheme, kernels: str) -> dict[str, list[int]]:
+    """The bytes of what `kernels` store for `weight`."""
+    with native.override(kernels):
+        return {name: bits(part.reshape(-1)) for name, part in quantize_tensor(weight, scheme).stored.items()}
+
+
+def edge_weight(in_features: int, dtype: torch.dtype) -> Tensor:
+    """Rows at the edges of float32, and one in which every quotient of int8 is a tie."""
+    noise = normal((in_features,), seed=4).tolist()
+    ties = [127.0, *((index % 253 - 126.5) for index in range(in_features - 1))]
+    rows = [
+        *([value * scale for value in noise] for scale in (1.0, 1e-45, 2.0**-149, 1e-38, 2e-36, 3e-36, 4e-36, 1e37)),
+        [0.0] * in_features,
+        [-0.0] * in_features,
+        ties[:in_features],
+        [torch.finfo(torch.float32).max] * in_features,
+        [2.0**-126] * in_features,
+        [1e-38] * in_features,
+    ]
+    return cast(rows, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", ALL_SCHEMES, ids=scheme_id)
+def test_sizes_with_tails(scheme: Scheme, dtype: torch.dtype, variant: str) -> None:
+    for size in SIZES:
+        weight = normal(size, seed=1).to(dtype)
+        assert stored(weight, scheme, variant) == stored(weight, scheme, "torch"), size
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_edge_rows(scheme: Scheme, dtype: torch.dtype, variant: str) -> None:
+    for in_features in (1, 31, 64, 255):
+        weight = edge_weight(in_features, dtype)
+        assert stored(weight, scheme, variant) == stored(weight, scheme, "torch"), in_features
+
+
+@given(weights(DTYPES), schemes())
+def test_any_weight(weight: Tensor, scheme: Scheme) -> None:
+    expected = stored(weight, scheme, "torch")
+    for name in native.supported():
+        assert stored(weight, scheme, name) == expected, name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_threads(scheme: Scheme, variant: str) -> None:
+    weight = normal((300, 520), seed=2)
+    expected = stored(weight, scheme, "torch")
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        assert stored(weight, scheme, variant) == expected, count
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_strides_do_not_matter_and_the_weight_is_unchanged(scheme: Scheme, layout: str, variant: str) -> None:
+    weight = LAYOUTS[layout](normal((6, 70), seed=3))
+    before = bits(weight)
+    assert stored(weight, scheme, variant) == stored(weight.clone(), scheme, "torch")
+    assert bits(weight) == before
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_what_is_not_finite_is_counted_by_the_reference(
+    scheme: Scheme, dtype: torch.dtype, bad: float, variant: str
+) -> None:
+    weight = normal((5, 70), seed=5).to(dtype)
+    weight[4, 69] = weight[0, 3] = bad
+    with pytest.raises(QuantError, match="has 2 NaN or infinite values"):
+        quantize_tensor(weight, scheme)
+
+
+def test_which_weights_are_quantized_natively(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    for name in ("quantize_int8", "quantize_blocks"):
+        monkeypatch.setattr(native, name, lambda *_, name=name: called.append(name))
+    for dtype in DTYPES:
+        quantize_tensor(torch.ones(2, 64, dtype=dtype), W8A16())
+        quantize_tensor(torch.nn.Parameter(torch.ones(2, 64, dtype=dtype)), NF4())
+    assert called == ["quantize_int8", "quantize_blocks"] * 3
+    called.clear()
+    quantize_tensor(torch.ones(2, 64, dtype=torch.float64), W8A16())
+    with native.override("torch"):
+        quantize_tensor(torch.ones(2, 64), NF4())
+    assert called == []
