@@ -6,7 +6,7 @@ logits do not fit, see `quant.evaluate.divergence`). The records are plain data;
 computes nothing.
 
 A variant that cannot be made (bitsandbytes missing, a tied head) becomes a record with `error` where the caller did
-not ask for it by name, and an exception where he did.
+not ask for it by name, and an exception where he did, if possible before anything is measured.
 """
 
 import time
@@ -28,7 +28,7 @@ from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import quiet_transformers
-from quant.variants import BASELINE, VARIANTS, LoadedModel, check_variants, load_variant, scheme_of
+from quant.variants import BASELINE, VARIANTS, LoadedModel, check_possible, check_variants, load_variant, scheme_of
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(what, done, total) while working."""
@@ -122,6 +122,7 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
     """
     if request.schemes is not None:
         check_variants(list(request.schemes))
+        check_possible(request.schemes, request.folder, request.dtype, request.block_size, request.trust_remote_code)
     names = list(dict.fromkeys((BASELINE, *(request.schemes or VARIANTS))))
     results: list[Result] = []
     baseline: Baseline | None = None

@@ -35,7 +35,14 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Sizing:
-    """A model before a scheme, and after it (None: no scheme was asked for)."""
+    """A model before a scheme, and after it.
+
+    Attributes:
+        model, dtype: as asked for; the dtype by name, of the unquantized parameters.
+        scheme: name of the variant; before, after: the model without and with it. scheme and after are None where none
+            was asked for.
+        left: name -> reason, for every linear layer that the scheme left alone.
+    """
 
     model: str
     dtype: str

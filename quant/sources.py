@@ -72,9 +72,16 @@ def parse_dtype(name: str, config: Any) -> torch.dtype:
     """The dtype called `name`; "auto" is what the configuration says, else float32."""
     if name == "auto":
         return transformers.config_dtype(config)
-    if name not in DTYPES:
-        raise QuantError(f"unknown dtype {name!r}: use auto, {', '.join(DTYPES)}")
+    check_dtype_name(name)
     return DTYPES[name]
+
+
+def check_dtype_name(name: str) -> None:
+    """Raises:
+    QuantError: neither "auto" nor one of `DTYPES`.
+    """
+    if name != "auto" and name not in DTYPES:
+        raise QuantError(f"unknown dtype {name!r}: use auto, {', '.join(DTYPES)}")
 
 
 def read_text(text: Path | None, dataset: str | None) -> str:
@@ -102,6 +109,18 @@ def read_text(text: Path | None, dataset: str | None) -> str:
     if not content.strip():
         raise QuantError(f"{name} is empty: perplexity needs a text of at least two tokens")
     return content
+
+
+def check_window(window: int | None, stride: int | None) -> None:
+    """What can be told of the two without a model: see `TokenWindows`.
+
+    Raises:
+        QuantError: a stride larger than the window.
+    """
+    if window is not None and stride is not None and stride > window:
+        raise QuantError(
+            f"--stride {stride} is larger than --window {window} and would skip tokens: use at most {window}"
+        )
 
 
 def cut_windows(

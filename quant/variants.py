@@ -4,6 +4,7 @@
 head; `w8a16-full` the head too; `bnb-*` are bitsandbytes' formats, quantized while transformers loads the model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from quant.convert import conversion_report, quantize
 from quant.errors import QuantError
 from quant.integrations import bitsandbytes
-from quant.integrations.transformers import load_model
+from quant.integrations.transformers import build_on_meta, load_config, load_model
 from quant.linears import is_linear
 from quant.modules import QuantizedLinear
 from quant.schemes import SCHEMES, Blockwise, Scheme
@@ -43,6 +44,26 @@ def check_variants(names: list[str]) -> None:
         )
 
 
+def check_possible(
+    names: Sequence[str], folder: Path, dtype: torch.dtype, block_size: int = 64, trust_remote_code: bool = False
+) -> None:
+    """Check that each of `names` can be made of the model in `folder`, on the meta device and so in no time.
+
+    Raises:
+        QuantError: one cannot (a tied head, no linear layers, bitsandbytes missing); the message says why.
+    """
+    config = load_config(folder, trust_remote_code)
+    for name in names:
+        if name in bitsandbytes.NAMES:
+            bitsandbytes.quantization_config(name, dtype)
+        elif scheme_of(name) is not None:
+            try:
+                model = build_on_meta(config, dtype, trust_remote_code)
+            except QuantError:  # some code of a checkpoint cannot run without values: loading will tell
+                continue
+            quantize_as(name, model, block_size)
+
+
 def scheme_of(name: str, block_size: int = 64) -> Scheme | None:
     """The scheme of a variant of ours, None for the baseline and bitsandbytes' formats.
 
@@ -69,7 +90,11 @@ def quantize_as(name: str, model: Any, block_size: int = 64) -> dict[str, str]:
                 f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}"
             )
         include = ["*", *heads]
-    return conversion_report(quantize(model, scheme, include=include)).left
+    try:
+        return conversion_report(quantize(model, scheme, include=include)).left
+    except QuantError as error:
+        other = f", or use {name.removesuffix('-full')}" if include else ""
+        raise QuantError(f"{name}: {error}{other}") from error
 
 
 def load_variant(
@@ -89,7 +114,10 @@ def load_variant(
     model = load_model(folder, dtype, device, trust_remote_code, config)
     if scheme_of(name) is not None:
         quantize_as(name, model, block_size)
-    return LoadedModel(model, *count_layers(model))
+    quantized, linear = count_layers(model)
+    if name != BASELINE and not quantized:
+        raise QuantError(f"{name}: nothing was converted, {type(model).__name__} has no layers for it: leave it out")
+    return LoadedModel(model, quantized, linear)
 
 
 def count_layers(model: torch.nn.Module) -> tuple[int, int]:

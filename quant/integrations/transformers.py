@@ -109,6 +109,12 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in `info`, and refused below by name
         )
+    _check_complete(folder, info)
+    return model.eval()
+
+
+def _check_complete(folder: Path, info: dict[str, Any]) -> None:
+    """info: kind of fault -> tensors that have it, from transformers."""
     wrong = [
         f"{kind.replace('_', ' ')}: {', '.join(map(str, sorted(names, key=str)[:3]))}"
         for kind, names in info.items()
@@ -116,9 +122,9 @@ def load_model(
     ]
     if wrong:
         raise QuantError(
-            f"{folder}: the checkpoint does not fit its config ({'; '.join(wrong)}): it is half-written or mixed up"
+            f"{folder}: the checkpoint does not fit its config ({'; '.join(wrong)}): it is half-written or mixed up, "
+            "download or save it again"
         )
-    return model.eval()
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -141,6 +147,14 @@ def tokenize(tokenizer: Any, text: str) -> torch.Tensor:
     return torch.tensor(ids, dtype=torch.int64)
 
 
+def check_bos_rule(rule: str) -> None:
+    """Raises:
+    QuantError: not one of the rules of `bos_token`.
+    """
+    if rule not in ("auto", "always", "never"):
+        raise QuantError(f"unknown BOS rule {rule!r}: use auto, always or never")
+
+
 def bos_token(tokenizer: Any, rule: str) -> int | None:
     """The token to put before every window under `rule`: "always", "never", or "auto" (what the tokenizer does by
     itself).
@@ -148,6 +162,7 @@ def bos_token(tokenizer: Any, rule: str) -> int | None:
     Raises:
         QuantError: "always" with a tokenizer that has no BOS token, or an unknown rule.
     """
+    check_bos_rule(rule)
     bos: int | None = tokenizer.bos_token_id
     if rule == "never":
         return None
@@ -155,8 +170,6 @@ def bos_token(tokenizer: Any, rule: str) -> int | None:
         if bos is None:
             raise QuantError("the tokenizer has no BOS token: use --bos never")
         return bos
-    if rule != "auto":
-        raise QuantError(f"unknown BOS rule {rule!r}: use auto, always or never")
     ids = tokenizer("a")["input_ids"]
     return bos if bos is not None and ids and ids[0] == bos else None
 

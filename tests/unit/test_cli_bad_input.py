@@ -3,7 +3,6 @@ before.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,70 +16,6 @@ from tests.unit.cli_runner import QUICK, Run, check_refused, subprocess_run
 pytestmark = pytest.mark.usefixtures("quick_comparisons")
 
 
-@pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--schemes", "w8a17"), "unknown scheme 'w8a17': use one of baseline, w8a16, "),
-        (("--schemes", "w8a16,,nf5"), "unknown scheme 'nf5'"),
-        (("--schemes", ""), r"unknown scheme \(none\)"),
-        (("--block-size", 48), "block_size 48 is not allowed, use one of 32, 64, "),
-        (("--block-size", 0), "block_size 0 is not allowed"),
-        (("--dtype", "int8"), "unknown dtype 'int8'"),
-        (("--window", 0), "window 0 leaves no room"),
-        (("--stride", 0), "stride 0 is out of range"),
-        (("--stride", 25), "stride 25 is out of range, use 1 to 24"),
-        (("--bos", "sometimes"), "unknown BOS rule 'sometimes'"),
-        (("--max-tokens", 1), "--max-tokens 1"),
-        (("--batch-size", 0), "--batch-size 0"),
-        (("--text", "missing.txt"), r"missing\.txt cannot be read"),
-        (("--dataset", "some/dataset"), "--text and --dataset are two texts"),
-        (("--json", "/missing/folder/out.json"), "--json /missing/folder/out.json"),
-        (("--json", "."), r"--json \."),
-        (("--report", "/missing/folder/out"), "--report /missing/folder/out"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_a_bad_option_is_refused_before_a_model_is_loaded(
-    run: Run, model_folder: Path, text_file: Path, options: tuple[object, ...], message: str
-) -> None:
-    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
-
-
-@pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--window", 257), "window 257 exceeds the model's 256 positions"),
-        (("--new-tokens", 1), "at least 2 new tokens"),
-        (("--new-tokens", 500), "exceeds the model's 256 positions"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_an_option_that_the_config_rules_out_is_refused_before_a_model_is_loaded(
-    run: Run, model_folder: Path, text_file: Path, options: tuple[object, ...], message: str
-) -> None:
-    check_refused(run("compare", model_folder, "--text", text_file, *QUICK, *options), message)
-
-
-@pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--schemes", "w8a17"), "unknown scheme"),
-        (("--block-size", 48), "block_size 48"),
-        (("--json", "/missing/folder/out.json"), "--json"),
-        (("--text", "missing.txt"), r"missing\.txt cannot be read"),
-    ],
-    ids=["scheme", "block size", "output", "text"],
-)
-def test_what_needs_no_model_is_checked_before_the_model_is_looked_for(
-    run: Run, options: tuple[object, ...], message: str
-) -> None:
-    """It may be a hub id, and gigabytes."""
-    check_refused(run("compare", "some-organisation/some-model", *options), message)
-
-
 def test_the_refused_number_is_the_one_that_was_typed(run: Run, model_folder: Path, text_file: Path) -> None:
     outcome = run("compare", model_folder, "--text", text_file, *QUICK, "--max-tokens", 100, "--new-tokens", 500)
     check_refused(outcome, "--new-tokens 500")
@@ -92,16 +27,6 @@ def test_the_home_of_an_unknown_user_is_refused(run: Run) -> None:
 
 def test_a_device_that_cannot_compute_is_refused(run: Run, model_folder: Path, text_file: Path) -> None:
     check_refused(run("compare", model_folder, "--text", text_file, *QUICK, "--device", "meta"), "meta")
-
-
-@pytest.mark.parametrize("options", [("--window", "many"), ("--nonsense",)], ids=["not a number", "unknown"])
-def test_an_option_that_cannot_be_parsed_ends_with_code_2_and_the_usage(run: Run, options: tuple[str, ...]) -> None:
-    outcome = run("compare", *options)
-    assert outcome.code == 2
-    assert outcome.out == ""
-    assert re.search("Usage: .*compare", outcome.err)
-    assert options[0] in outcome.err
-    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.usefixtures("no_model")

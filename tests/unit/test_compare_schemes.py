@@ -76,7 +76,10 @@ def test_a_variant_that_cannot_be_made_is_a_record_with_the_reason(
     assert int8.perplexity_ratio is not None
 
 
-def test_a_variant_asked_for_by_name_that_cannot_be_made_is_an_error(tied_folder: Path, text_file: Path) -> None:
+def test_a_variant_asked_for_by_name_that_cannot_be_made_is_an_error_before_anything_is_measured(
+    tied_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.compare.load_variant", lambda *_, **__: pytest.fail("loaded a model"))
     request = short_request(tied_folder, text_file, schemes=("w8a16-full",))
     with pytest.raises(QuantError, match=r"shared with model\.embed_tokens"):
         compare(request)

@@ -1,12 +1,12 @@
-"""Blocks of 4 bits on a CPU that flushes subnormals to zero: no NaN, errors within the bound, and the same values
-wherever no subnormal takes part.
+"""Blocks of 4 bits on a CPU that flushes subnormals to zero. The native kernels do not flush. torch's operations do: no
+NaN, errors within the bound, and the same values wherever no subnormal takes part.
 """
 
 import pytest
 import torch
 from torch import Tensor
 
-from quant import FP4, INT4, NF4, QuantizedTensor, quantize_tensor
+from quant import FP4, INT4, NF4, QuantizedTensor, native, quantize_tensor
 from quant.schemes import Blockwise
 from tests.flushing import flushing_subnormals
 from tests.strategies import bits, normal, scheme_id
@@ -16,8 +16,28 @@ each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 
 
 def flushed(weight: Tensor, scheme: Blockwise) -> QuantizedTensor:
-    with flushing_subnormals():
+    """`weight` quantized by torch's operations while they flush."""
+    with flushing_subnormals(), native.override("torch"):
         return quantize_tensor(weight, scheme)
+
+
+def bits_of(quantized: QuantizedTensor) -> dict[str, list[int]]:
+    return {name: bits(part.reshape(-1)) for name, part in quantized.stored.items()}
+
+
+@each_scheme
+@pytest.mark.parametrize("variant", native.supported())
+@pytest.mark.parametrize("magnitude", [1e-45, 1e-39, 1e-38, 1e-35, 1.0, 1e38])
+def test_native_kernels_do_not_flush(magnitude: float, variant: str, scheme: Blockwise) -> None:
+    weight = normal((3000, 35), seed=11).clamp(-3, 3) * magnitude
+    with native.override(variant):
+        expected = quantize_tensor(weight, scheme)
+        with flushing_subnormals():
+            quantized = quantize_tensor(weight, scheme)
+            # Reading the absmax is torch's business, and a second quantization of it too.
+            assert torch.equal(quantized.codes, expected.codes)
+    if not scheme.double_quant:
+        assert bits_of(quantized) == bits_of(expected)
 
 
 @each_scheme
@@ -48,10 +68,7 @@ def test_any_magnitude_stays_finite_and_within_the_error_bound(exponent: int, sc
 def test_where_no_subnormal_takes_part_the_values_are_the_same(scheme: Blockwise) -> None:
     weight = torch.cat([normal((64,), seed=3), normal((70,), seed=4) * 1e-30])
     expected = quantize_tensor(weight, scheme)
-    quantized = flushed(weight, scheme)
-    assert {name: bits(part.reshape(-1)) for name, part in quantized.stored.items()} == {
-        name: bits(part.reshape(-1)) for name, part in expected.stored.items()
-    }
+    assert bits_of(flushed(weight, scheme)) == bits_of(expected)
 
 
 @each_scheme

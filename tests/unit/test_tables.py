@@ -1,5 +1,7 @@
 """Cached tables hold values whoever asked for them first: a fake, a trace or a real call."""
 
+import inspect
+import re
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +16,7 @@ from quant.schemes import Scheme
 from tests.strategies import SCHEMES, bits, normal, scheme_id
 
 TABLES = {
-    blockwise: ("_boundaries", "_levels_of_byte"),
+    blockwise: ("_boundary_tensors", "_levels_of_byte"),
     double_quantization: ("_dynamic_levels", "_code_of_grid_point"),
 }
 
@@ -35,11 +37,9 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Forget:
 
 
 def test_the_tables_are_found() -> None:
-    cached = {
-        module: tuple(name for name, value in vars(module).items() if hasattr(value, "__wrapped__") and name[0] == "_")
-        for module in TABLES
-    }
-    assert cached == TABLES
+    for module, names in TABLES.items():
+        source = inspect.getsource(module)
+        assert names == tuple(re.findall(r"@cached_table\ndef (\w+)", source))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)

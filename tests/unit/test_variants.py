@@ -14,7 +14,7 @@ from quant.errors import QuantError
 from quant.evaluate.footprint import footprint
 from quant.modules import QuantizedLinear
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
-from quant.variants import VARIANTS, check_variants, count_layers, load_variant, quantize_as, scheme_of
+from quant.variants import VARIANTS, check_possible, check_variants, count_layers, load_variant, quantize_as, scheme_of
 
 OURS: dict[str, Scheme] = {
     "w8a16": W8A16(),
@@ -126,6 +126,41 @@ def test_the_layers_that_are_left_come_with_reasons(model_folder: Path, tied_fol
 def test_a_tied_head_cannot_be_quantized(tied_folder: Path) -> None:
     with pytest.raises(QuantError, match=r"lm_head cannot be quantized \(weight shared with model\.embed_tokens\)"):
         load("w8a16-full", tied_folder)
+
+
+def test_what_cannot_be_made_is_seen_without_loading_the_model(
+    model_folder: Path, tied_folder: Path, no_model: None
+) -> None:
+    check_possible(VARIANTS, model_folder, torch.float32)
+    check_possible(("baseline", "w8a16", "nf4"), tied_folder, torch.float32)
+    with pytest.raises(QuantError, match=r"^w8a16-full: lm_head cannot be quantized .*leave it out, or use w8a16$"):
+        check_possible(("w8a16", "w8a16-full"), tied_folder, torch.float32)
+
+
+def test_a_model_that_cannot_be_built_without_values_is_left_to_the_loading(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise QuantError("calls item() while it is built")
+
+    monkeypatch.setattr("quant.variants.build_on_meta", refuse)
+    check_possible(("w8a16",), model_folder, torch.float32)
+
+
+@pytest.mark.usefixtures("without_bitsandbytes")
+def test_a_missing_bitsandbytes_is_seen_without_loading_the_model(model_folder: Path, no_model: None) -> None:
+    check_possible(("nf4",), model_folder, torch.float32)
+    with pytest.raises(QuantError, match="bnb-nf4 needs bitsandbytes"):
+        check_possible(("nf4", "bnb-nf4"), model_folder, torch.float32)
+
+
+def test_a_model_that_bitsandbytes_leaves_as_it_is_is_not_passed_off_as_quantized(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.variants.load_model", lambda *_: nn.Sequential(nn.Embedding(4, 4)))
+    with pytest.raises(QuantError, match="bnb-nf4: nothing was converted, Sequential has no layers for it"):
+        load("bnb-nf4", model_folder)
+    assert load_variant("baseline", model_folder, torch.float32).quantized_layers == 0
 
 
 def test_a_model_without_a_head_has_no_full_variant() -> None:

@@ -1,0 +1,98 @@
+"""Reports as files: the targets are checked before hours of measuring, and written whole or not at all.
+
+Every file is first written beside its target and renamed when all are complete, so a failed run leaves what was there
+before. A link is followed; a pipe or a device is written to, not replaced.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quant.errors import QuantError
+
+REPORT_NAMES = ("report.json", "report.md")
+
+
+def check_targets(json_file: Path | None, report: Path | None) -> None:
+    """Check that `write_reports` will be able to write there.
+
+    Raises:
+        QuantError: no such folder, or no right to write to it; a folder where a file is to be, or the other way round.
+    """
+    if json_file is not None:
+        _check_file("--json", json_file)
+    if report is None:
+        return
+    if report.is_dir():
+        for name in REPORT_NAMES:
+            _check_file("--report", report / name)
+    elif report.exists():
+        raise QuantError(f"--report {report} is a file: name a folder")
+    else:
+        _check_folder("--report", report, report.parent)
+
+
+def _check_file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise QuantError(f"{option} {path} is a folder: name a file")
+    if _is_special(path):
+        if not os.access(path, os.W_OK):
+            raise QuantError(f"{option} {path} cannot be written to: name a file")
+    else:
+        _check_folder(option, path, path.resolve().parent)
+
+
+def _check_folder(option: str, path: Path, folder: Path) -> None:
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise QuantError(f"{option} {path}: the folder {folder} does not exist or cannot be written to: name another")
+
+
+def write_reports(json_file: Path | None, report: Path | None, record: str, document: str) -> None:
+    """Write `record` to `json_file`, and both to the folder `report` as report.json and report.md.
+
+    Raises:
+        QuantError: the disk is full, a folder has gone; nothing is left behind.
+    """
+    contents = {} if json_file is None else {json_file: record}
+    created = report is not None and not report.exists()
+    try:
+        if report is not None:
+            report.mkdir(exist_ok=True)
+            contents.update(zip((report / name for name in REPORT_NAMES), (record, document), strict=True))
+        with _temporaries(contents) as written:
+            for temporary, path in written.items():
+                temporary.replace(path)
+        for path in filter(_is_special, contents):
+            path.write_text(contents[path], encoding="utf-8")
+    except BaseException as error:
+        if report is not None and created and report.is_dir() and not any(report.iterdir()):
+            report.rmdir()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise QuantError(f"the report cannot be written ({error}): make room or name another place") from error
+        raise
+
+
+@contextmanager
+def _temporaries(contents: dict[Path, str]) -> Iterator[dict[Path, Path]]:
+    """Complete temporary files for the regular files in `contents` -> the files they are for; removed afterwards."""
+    written: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            if _is_special(path):
+                continue
+            target = path.resolve()
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            written[Path(name)] = target
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(content)
+            Path(name).chmod(0o644)
+        yield written
+    finally:
+        for temporary in written:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()

@@ -1,0 +1,96 @@
+"""Where reports go: targets are refused up front, files are whole or absent, and a full disk is one line."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quant.errors import QuantError
+from quant.report.files import check_targets, write_reports
+
+
+def files_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_all_three_files_are_written_and_nothing_else(tmp_path: Path) -> None:
+    check_targets(tmp_path / "out.json", tmp_path / "report")
+    write_reports(tmp_path / "out.json", tmp_path / "report", "record", "document")
+    assert files_in(tmp_path) == {"out.json": "record", "report/report.json": "record", "report/report.md": "document"}
+    check_targets(tmp_path / "out.json", tmp_path / "report")
+    write_reports(None, tmp_path / "report", "new", "newer")
+    assert files_in(tmp_path) == {"out.json": "record", "report/report.json": "new", "report/report.md": "newer"}
+    check_targets(None, None)
+    write_reports(None, None, "record", "document")
+
+
+@pytest.mark.parametrize(
+    ("json_file", "report", "message"),
+    [
+        ("missing/out.json", None, "--json .*the folder .*missing does not exist"),
+        ("file/out.json", None, "--json .*the folder .*file does not exist"),
+        ("folder", None, "--json .*folder is a folder: name a file"),
+        (None, "missing/report", "--report .*the folder .*missing does not exist"),
+        (None, "file", "--report .*file is a file: name a folder"),
+        (None, "taken", r"--report .*report\.md is a folder"),
+        ("dangling", None, "--json .*the folder .*missing does not exist"),
+    ],
+)
+def test_targets_that_cannot_work_are_refused(
+    tmp_path: Path, json_file: str | None, report: str | None, message: str
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "taken" / "report.md").mkdir(parents=True)
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing" / "out.json")
+    with pytest.raises(QuantError, match=message):
+        check_targets(
+            None if json_file is None else tmp_path / json_file, None if report is None else tmp_path / report
+        )
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_folder_without_the_right_to_write_is_refused(
+    tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights do not bind root, whom tests may run as."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    targets = (tmp_path / "out.json", None) if option == "--json" else (None, tmp_path)
+    with pytest.raises(QuantError, match=f"{option} .*cannot be written to"):
+        check_targets(*targets)
+
+
+def failing(call: Callable[..., object], after: int) -> Callable[..., object]:
+    """`call`, but the disk is full after so many calls."""
+    left = [after]
+
+    def limited(*args: object, **kwargs: object) -> object:
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some/where")
+        left[0] -= 1
+        return call(*args, **kwargs)
+
+    return limited
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_is_one_line_and_changes_nothing(
+    tmp_path: Path, existing: bool, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files are complete before the first one takes its place."""
+    if existing:
+        write_reports(tmp_path / "out.json", tmp_path / "report", "old", "older")
+    before = files_in(tmp_path)
+    monkeypatch.setattr(tempfile, "mkstemp", failing(tempfile.mkstemp, after))
+    with pytest.raises(QuantError, match=r"the report cannot be written .*No space left.*: make room or name another"):
+        write_reports(tmp_path / "out.json", tmp_path / "report", "record", "document")
+    assert files_in(tmp_path) == before
+    assert (tmp_path / "report").exists() is existing
