@@ -1,5 +1,5 @@
 """What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
-leaks to the next test; and the README's Python is run as a test.
+leaks to the next test; benchmarks that take time only when asked to; and the README's Python is run as a test.
 """
 
 import os
@@ -34,6 +34,14 @@ settings.register_profile(
     suppress_health_check=slow_machines,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Benchmarks take timings where one of pytest-benchmark's options asks for them, and just run once elsewhere."""
+    if not any(config.getoption(f"benchmark_{name}") for name in TIMING_OPTIONS):
+        config.option.benchmark_disable = True
 
 
 def global_state() -> dict[str, object]:

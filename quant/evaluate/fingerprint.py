@@ -52,7 +52,7 @@ def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int,
         dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         device=device,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         threads=torch.get_num_threads(),
         versions={"python": platform.python_version(), **_versions()},
     )
@@ -82,7 +82,7 @@ def _versions() -> dict[str, str]:
     return {**found, "torch": str(torch.__version__)}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -130,7 +130,7 @@ static void *prepare(struct call *c, int threads)
     c->layout = !few ? (blockwise ? TILES_LANES : TILES_INT8) : blockwise && !c->ragged ? NIBBLES : NATURAL;
     size_t scratch = (size_t)p->k * 4 + (size_t)padded * 2, kernel;
     if (few)
-        kernel = (size_t)(LANES * (padded / STRIDE + p->m * LANES)) * 4;
+        kernel = (size_t)(LANES * LANES * (padded / STRIDE)) * 4;
     else
         kernel = (size_t)(padded * columns) * 2 + (size_t)(blockwise ? padded / LANES * columns * 4 : 0) +
                  (size_t)(p->m * columns) * (blockwise ? 4 : 8);

@@ -50,7 +50,7 @@ struct kernels {
     const char *name;
     /* row of x [m, k] -> q [padded], returns absmax (NaN if not finite); buffer: float [k] */
     float (*quantize_row)(const void *x, int x_dtype, int64_t row, int64_t k, float *buffer, int16_t *q, int64_t padded);
-    /* outputs [row0, row1) for all rows of x; scratch: float [LANES * (padded / STRIDE + m * LANES)] */
+    /* outputs [row0, row1) for all rows of x; scratch: float [LANES, LANES * (padded / STRIDE)] */
     void (*few_rows_int8)(const struct linear *, const struct activations *, int64_t row0, int64_t row1);
     void (*few_rows_blockwise)(const struct linear *, const struct activations *, int64_t row0, int64_t row1, void *scratch);
     /* outputs of one panel of columns; scratch: int16 [padded, columns], float [padded / LANES, columns] (blockwise),

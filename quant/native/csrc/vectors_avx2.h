@@ -6,7 +6,7 @@ typedef V P;                             /* 32 int16 */
 typedef struct { __m256 low, high; } F;  /* 16 float */
 typedef struct { __m256i low, high; } Table; /* the low and the high bytes of the levels, twice each */
 
-enum { NRV = 1, MR = 4, FEW_ROWS = 2, FEW_COLUMNS = 2 };
+enum { NRV = 1, MR = 4, FEW_ROWS = 2, FEW_COLUMNS = 2, BLOCK_ROWS = 2 };
 
 INLINE __m256i load_256(const void *a) { return _mm256_loadu_si256((const __m256i *)a); }
 INLINE void store_256(void *a, __m256i v) { _mm256_storeu_si256((__m256i *)a, v); }

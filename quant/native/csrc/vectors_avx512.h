@@ -6,7 +6,7 @@ typedef __m512i P;  /* 32 int16 */
 typedef __m512 F;   /* 16 float */
 typedef __m512i Table;
 
-enum { NRV = 2, MR = 6, FEW_ROWS = 4, FEW_COLUMNS = 4 };
+enum { NRV = 2, MR = 6, FEW_ROWS = 4, FEW_COLUMNS = 4, BLOCK_ROWS = 4 };
 
 INLINE V zero_v(void) { return _mm512_setzero_si512(); }
 INLINE V add_v(V a, V b) { return _mm512_add_epi32(a, b); }

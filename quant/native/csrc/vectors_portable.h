@@ -5,7 +5,7 @@ typedef struct { int16_t v[32]; } P;
 typedef struct { float v[16]; } F;
 typedef struct { int16_t v[16]; } Table;
 
-enum { NRV = 1, MR = 4, FEW_ROWS = 1, FEW_COLUMNS = 1 };
+enum { NRV = 1, MR = 4, FEW_ROWS = 1, FEW_COLUMNS = 1, BLOCK_ROWS = 1 };
 
 INLINE V zero_v(void) { return (V){{0}}; }
 INLINE V add_v(V a, V b)
