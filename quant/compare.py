@@ -41,7 +41,7 @@ class Request:
     Attributes:
         model: name to show; folder: where its files are; dtype, device: of the unquantized model.
         windows: the text; batch_size: windows per call; tokenizer: to show the generated text (None: token ids only).
-        prompt_tokens, new_tokens: for the generation; repeats: timed calls.
+        prompt_tokens, new_tokens: for the generation; repeats, seconds: of the timed calls, at least.
         schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes.
     """
 
@@ -55,6 +55,7 @@ class Request:
     prompt_tokens: int = 64
     new_tokens: int = 64
     repeats: int = 3
+    seconds: float = 3
     schemes: tuple[str, ...] | None = None
     block_size: int = 64
     trust_remote_code: bool = False
@@ -218,7 +219,7 @@ def _speeds(model: Any, request: Request, resident_before: int) -> dict[str, Any
     """The speed and memory fields of a record."""
     prompt = request.windows.ids[: request.prompt_tokens]
     with peak_memory(above=resident_before, devices=accelerators(model)) as memory:
-        generation = measure_generation(model, prompt, request.new_tokens, request.repeats)
+        generation = measure_generation(model, prompt, request.new_tokens, request.repeats, request.seconds)
     return {
         "generate_seconds": generation.seconds,
         "prefill_tokens_per_second": generation.prefill_tokens_per_second,

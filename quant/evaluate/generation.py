@@ -31,6 +31,7 @@ from quant.evaluate.limits import check_positions, check_vocabulary
 from quant.evaluate.windows import evaluating
 
 SAMPLE_SECONDS = 0.005
+MOST_REPEATS = 15
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Generation:
     tokens: tuple[int, ...]
 
 
-def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int = 3) -> Generation:
-    """Time greedy generation of `new_tokens` (>= 1) after `prompt` (int64 [length]), median of `repeats`.
+def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int = 3, seconds: float = 0) -> Generation:
+    """Time greedy generation of `new_tokens` (>= 1) after `prompt` (int64 [length]): medians of `repeats` calls, and of
+    more, up to `MOST_REPEATS`, until they have taken `seconds`, for short calls vary most.
 
     Raises:
         QuantError: no new tokens, an empty prompt, more tokens than the model has positions, or unknown ones.
@@ -66,10 +68,10 @@ def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int
     first, whole = [], []
     with evaluating(model):
         _generate(model, inputs, min(2, new_tokens))
-        for _ in range(repeats):
+        while len(whole) < repeats or (len(whole) < MOST_REPEATS and sum(whole) < seconds):
             first.append(_timed(model, inputs, 1, devices)[0])
-            seconds, output = _timed(model, inputs, new_tokens, devices)
-            whole.append(seconds)
+            took, output = _timed(model, inputs, new_tokens, devices)
+            whole.append(took)
     prefill, total = statistics.median(first), statistics.median(whole)
     decode = (new_tokens - 1) / (total - prefill) if new_tokens > 1 and total > prefill else None
     tokens = tuple(output[0, len(prompt) :].tolist())

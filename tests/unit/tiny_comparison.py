@@ -34,6 +34,7 @@ def make_request(folder: Path, text: Path, **changes: Any) -> Request:
         prompt_tokens=5,
         new_tokens=NEW_TOKENS,
         repeats=1,
+        seconds=0,
         schemes=("w8a16", "nf4"),
     )
     return dataclasses.replace(request, **changes)
