@@ -65,7 +65,8 @@ def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int
     check_vocabulary(config, prompt)
     inputs = prompt[None].to(next(model.parameters()).device)
     devices = accelerators(model)
-    first, whole = [], []
+    first: list[float] = []
+    whole: list[float] = []
     with evaluating(model):
         _generate(model, inputs, min(2, new_tokens))
         while len(whole) < repeats or (len(whole) < MOST_REPEATS and sum(whole) < seconds):
