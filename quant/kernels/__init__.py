@@ -30,8 +30,9 @@ _BLOCKWISE = "Tensor packed, Tensor absmax, Tensor? absmax_scale, Tensor? absmax
 
 Takes = Callable[[Tensor, int], bool]
 """(x, its number of rows) -> whether the implementation computes with x."""
+Implementation = Callable[..., Tensor]
 
-IMPLEMENTATIONS: dict[str, tuple[tuple[Takes, Callable[..., Tensor]], ...]] = {
+IMPLEMENTATIONS: dict[str, tuple[tuple[Takes, Implementation], ...]] = {
     "w8a16_linear": (
         (cpu.takes_few_int8, cpu.w8a16_linear_few_rows),
         (cpu.takes, cpu.w8a16_linear_many_rows),
@@ -48,7 +49,7 @@ IMPLEMENTATIONS: dict[str, tuple[tuple[Takes, Callable[..., Tensor]], ...]] = {
 """Op -> (predicate, implementation) in order of preference; the last one takes everything."""
 
 
-def dispatch(op: str, x: Tensor) -> Callable[..., Tensor]:
+def dispatch(op: str, x: Tensor) -> Implementation:
     """The implementation of `op` (a key of `IMPLEMENTATIONS`) for x [..., in], or for the gradient it is given."""
     rows = x.numel() // x.shape[-1] if x.dim() and x.shape[-1] else 0
     for takes, implementation in IMPLEMENTATIONS[op]:
@@ -57,16 +58,23 @@ def dispatch(op: str, x: Tensor) -> Callable[..., Tensor]:
     raise AssertionError(f"no implementation of {op} takes {x.dtype} on {x.device}")
 
 
-def _unobserved() -> bool:
-    """Whether nothing stands between the caller and an implementation: no gradient, mode, transform, trace or profiler.
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, str, int, type(None)))
 
-    What torch interposes shows in the set of dispatch keys that this thread includes, and that set is all that is
-    private here: where a version of torch lacks it, every call takes the dispatcher.
+
+def _unobserved(operands: tuple[Any, ...]) -> bool:
+    """Whether nothing stands between the caller and an implementation: no subclass of Tensor among `operands`, no
+    gradient, mode, transform, trace or profiler.
+
+    What torch interposes in its dispatcher shows in the set of dispatch keys that this thread includes: where a version
+    of torch has no way to read it, every call takes the dispatcher. An `ExecutionTraceObserver` shows nowhere, and sees
+    these calls only beside a profiler.
     """
     return (
         not torch.is_grad_enabled()
+        and _PLAIN.issuperset(map(type, operands))
         and not torch.compiler.is_compiling()
         and not torch.autograd.profiler._is_profiler_enabled
+        and not torch._C._is_torch_function_mode_enabled()
         and _included_keys() in _plain_keys()
     )
 
@@ -100,10 +108,10 @@ def _define(name: str, arguments: str, fake: Callable[..., Tensor]) -> Callable[
     torch.library.register_fake(f"quant::{name}", fake, lib=_library)
     op = getattr(torch.ops.quant, name).default
 
-    def call(x: Tensor, *operands: Any) -> Tensor:
-        if type(x) is Tensor and _unobserved():
-            return compute(x, *operands)
-        result: Tensor = op(x, *operands)
+    def call(*operands: Any) -> Tensor:
+        if _unobserved(operands):
+            return compute(*operands)
+        result: Tensor = op(*operands)
         return result
 
     return call

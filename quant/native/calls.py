@@ -19,6 +19,7 @@ def reads(tensor: Tensor) -> bool:
     return (
         tensor.dtype in DTYPES
         and tensor.is_cpu
+        and tensor.layout is torch.strided
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and variant() != "torch"
     )
@@ -65,14 +66,19 @@ def linear_blockwise(
         packed: uint8 [ceil(out * in / 2)], the even element in the high nibble.
         absmax: float32 [ceil(out * in / block_size)]; uint8 codes into `level8` where the next two are given.
         absmax_scales: float32 [ceil(blocks / 256)]; absmax_offset: float32 []: absmax = level8[code] * scale + offset.
+        block_size: a power of two from 32 on.
         levels: 16 integers of magnitude at most 4095; divisor: what they were multiplied by; level8: 256 floats.
 
     Raises:
         QuantError: as for `linear_int8`.
     """
     k = x.shape[-1] if x.dim() else 0
+    if out_features < 0:
+        raise QuantError(f"out_features: the kernel needs the number of rows of the weight, got {out_features}")
+    if (absmax_scales is None) != (absmax_offset is None):
+        raise QuantError("absmax_scales, absmax_offset: double quantization has both, got one of them")
     weights = out_features * k
-    blocks = -(-weights // block_size)
+    blocks = _blocks(weights, block_size)
     operands: tuple[int | None, ...] = (_operand("packed", packed, torch.uint8, -(-weights // 2)),)
     if absmax_scales is None or absmax_offset is None:
         operands += (_operand("absmax", absmax, torch.float32, blocks), None, None, None)
@@ -80,18 +86,23 @@ def linear_blockwise(
         operands += (
             _operand("absmax", absmax, torch.uint8, blocks),
             _operand("absmax_scales", absmax_scales, torch.float32, -(-blocks // 256)),
-            _address_of("f", tuple(level8), 256),
+            _address_of("level8", "f", tuple(level8), 256),
             _operand("absmax_offset", absmax_offset, torch.float32, 1),
         )
-    operands += (_address_of("h", tuple(levels), 16),)
+    operands += (_address_of("levels", "h", tuple(levels), 16),)
     return _product(kernels.linear_blockwise, x, out_features, k, bias, few, (*operands, divisor, block_size))
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     """As `quant.numerics.int8.quantize_rows`: codes int8 [out, in] and scales float32 [out] of `weight` [out, in], or
     None where a value is not finite.
+
+    Raises:
+        QuantError: a weight of another dtype or device, or that is no matrix.
     """
-    weight = weight.detach().contiguous()
+    weight = _readable_weight(weight)
+    if weight.dim() != 2:
+        raise QuantError(f"weight: the kernel needs [out, in], got {list(weight.shape)}")
     n, k = weight.shape
     codes, scales = weight.new_empty((n, k), dtype=torch.int8), weight.new_zeros(n, dtype=torch.float32)
     bad = kernels.quantize_int8(
@@ -108,16 +119,20 @@ def quantize_blocks(
     elements of `weight`, or None where a value is not finite.
 
     Args:
+        block_size: a power of two from 32 on.
         midpoints: the 15 float32 boundaries between ascending levels; order: the code of each level, ascending.
+
+    Raises:
+        QuantError: a weight of another dtype or device, another block size or number of constants.
     """
-    weight = weight.detach().contiguous()
+    weight = _readable_weight(weight)
     count = weight.numel()
     packed = weight.new_empty(-(-count // 2), dtype=torch.uint8)
-    absmax = weight.new_empty(-(-count // block_size), dtype=torch.float32)
+    absmax = weight.new_empty(_blocks(count, block_size), dtype=torch.float32)
     bad = kernels.quantize_blocks(
         *(variant_index(variant()), torch.get_num_threads(), count, weight.data_ptr(), DTYPES[weight.dtype]),
-        *(block_size, _address_of("f", tuple(midpoints), 15), _address_of("B", tuple(order), 16)),
-        *(packed.data_ptr(), absmax.data_ptr()),
+        *(block_size, _address_of("midpoints", "f", tuple(midpoints), 15)),
+        *(_address_of("order", "B", tuple(order), 16), packed.data_ptr(), absmax.data_ptr()),
     )
     return None if bad else (packed, absmax)
 
@@ -134,10 +149,11 @@ def _product(
     *leading, width = x.shape or (-1,)
     if width != k or x.dtype not in DTYPES or not x.is_cpu:
         raise QuantError(f"x: the kernel needs [..., {k}] on the CPU, got {list(x.shape)}, {x.dtype}, {x.device}")
-    x = x.contiguous()
-    y = torch.empty((*leading, n), dtype=x.dtype)
+    x = x.resolve_neg().contiguous()
+    y = x.new_empty((*leading, n))  # on x's device, not torch's default one
     bias_address, bias_dtype = None, 0
     if bias is not None:
+        bias = bias.resolve_neg()
         bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()
         bias_address, bias_dtype = _operand("bias", bias, bias.dtype, n), DTYPES[bias.dtype]
     kernel(
@@ -158,13 +174,28 @@ def _operand(name: str, tensor: Tensor, dtype: torch.dtype, size: int) -> int:
     return tensor.data_ptr()
 
 
+def _readable_weight(weight: Tensor) -> Tensor:
+    """A weight to quantize as kernels read it: its values side by side."""
+    if weight.dtype not in DTYPES or not weight.is_cpu:
+        accepted = ", ".join(map(str, DTYPES))
+        raise QuantError(f"weight: the kernel needs one of {accepted} on the CPU, got {weight.dtype}, {weight.device}")
+    return weight.detach().resolve_neg().contiguous()
+
+
+def _blocks(weights: int, block_size: int) -> int:
+    """How many blocks of `block_size` so many weights are."""
+    if block_size < 32 or block_size & (block_size - 1):
+        raise QuantError(f"block_size: the kernel needs a power of two from 32 on, got {block_size}")
+    return -(-weights // block_size)
+
+
 @functools.cache
-def _constants(typecode: str, values: tuple[float, ...], size: int) -> "array.array[float]":
+def _constants(name: str, typecode: str, values: tuple[float, ...], size: int) -> "array.array[float]":
     """Constants as the kernels read them, kept alive by the cache. No tensors: those could be fake ones."""
     if len(values) != size:
-        raise QuantError(f"the kernel needs {size} constants, got {len(values)}")
+        raise QuantError(f"{name}: the kernel needs {size} constants, got {len(values)}")
     return array.array(typecode, values)
 
 
-def _address_of(typecode: str, values: tuple[float, ...], size: int) -> int:
-    return _constants(typecode, values, size).buffer_info()[0]
+def _address_of(name: str, typecode: str, values: tuple[float, ...], size: int) -> int:
+    return _constants(name, typecode, values, size).buffer_info()[0]

@@ -1,10 +1,11 @@
 """`torch.compile` of quantized layers: one graph, the bits of eager, forward and backward."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quant import NF4, W8A16
 from quant.modules import quantized_linear
@@ -32,6 +33,31 @@ def test_forward_is_one_graph_with_the_bits_of_eager(scheme: Scheme) -> None:
     for shape in ((3, 48), (5, 48), (2, 3, 48)):
         x = normal(shape)
         assert bits(compiled(x)) == bits(layer(x))
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no grad"])
+@pytest.mark.parametrize(
+    "scheme",
+    [W8A16(), NF4(), NF4(double_quant=True)],
+    ids=["w8a16", "nf4", "nf4-dq"],
+)
+def test_one_graph_serves_any_number_of_rows(scheme: Scheme, grad: bool) -> None:
+    """Numbers of rows for which the kernels differ: which one runs is decided when the graph does."""
+    graphs: list[str] = []
+
+    def backend(module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(str(module.graph))
+        return module.forward
+
+    layer = quantized_linear(seeded(lambda: nn.Linear(48, 20)), scheme)
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
+    with torch.set_grad_enabled(grad):
+        for rows in (2, 3, 5, 25, 65):
+            x = normal((rows, 48), seed=rows)
+            torch._dynamo.mark_dynamic(x, 0)
+            assert bits(compiled(x)) == bits(layer(x)), rows
+    assert len(graphs) == 1
+    assert "quant.w8a16_linear" in graphs[0] or "quant.blockwise_linear" in graphs[0]
 
 
 @pytest.mark.parametrize("scheme", [W8A16(), NF4()], ids=["w8a16", "nf4"])

@@ -28,6 +28,15 @@ static int64_t next_size(struct reader *r)
     return value;
 }
 
+/* An integer from 0 to `last`. */
+static int next_choice(struct reader *r, int last)
+{
+    int64_t value = next_size(r);
+    if (!PyErr_Occurred() && value > last)
+        PyErr_Format(PyExc_ValueError, "%lld is not one of the %d choices", (long long)value, last + 1);
+    return PyErr_Occurred() ? 0 : (int)value;
+}
+
 static void *next_address(struct reader *r)
 {
     if (PyErr_Occurred())

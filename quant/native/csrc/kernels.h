@@ -35,7 +35,7 @@ struct linear {
     float absmax_offset;
     const int16_t *levels;     /* [16] */
     double divisor;            /* what the levels were multiplied by */
-    int64_t block_size, blocks;
+    int64_t block_size;
 };
 
 /* x as fixed point: q = x * 32767 / absmax(row). */

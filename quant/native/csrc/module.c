@@ -1,6 +1,6 @@
 /* quant.native._kernels: the kernels as Python functions of addresses and sizes.
  *
- * Nothing here knows torch: the callers in quant/native/__init__.py check tensors and pass their addresses, so one binary
+ * Nothing here knows torch: the callers in quant/native/calls.py check tensors and pass their addresses, so one binary
  * serves every version of torch, and the limited API every version of Python. Sizes are checked once more. */
 #include "arguments.h"
 #include "driver.h"
@@ -67,14 +67,22 @@ static const struct kernels *next_variant(struct reader *r)
 
 static int sound(int64_t m, int64_t n, int64_t k, int64_t block_size, int64_t threads)
 {
-    int64_t most = INT64_MAX / 64;
+    int64_t most = (int64_t)1 << 44; /* more than memory holds, and scratch for so many, for all threads, is within 2^63 */
     if (m < 0 || n < 0 || k < 0 || (n && k > most / n) || (m && k > most / m) || (m && n > most / m))
         PyErr_SetString(PyExc_ValueError, "sizes out of range");
-    else if (block_size < 32 || block_size & (block_size - 1))
+    else if (block_size < 32 || block_size > most || block_size & (block_size - 1))
         PyErr_SetString(PyExc_ValueError, "the block size is no power of two from 32 on");
     else if (threads < 1 || threads > 4096)
         PyErr_SetString(PyExc_ValueError, "the number of threads is out of range");
     return !PyErr_Occurred();
+}
+
+/* Whether there is an address for every operand, as there must be where one has elements. */
+static int present(int every)
+{
+    if (!every)
+        PyErr_SetString(PyExc_ValueError, "an operand has no address");
+    return every;
 }
 
 static PyObject *finish_linear(const struct kernels *kernels, const struct linear *linear, int64_t threads)
@@ -92,14 +100,14 @@ static PyObject *finish_linear(const struct kernels *kernels, const struct linea
 
 static void next_operands(struct reader *r, struct linear *p)
 {
-    p->few = (int)next_size(r);
+    p->few = next_choice(r, 1);
     p->m = next_size(r);
     p->n = next_size(r);
     p->k = next_size(r);
     p->x = next_address(r);
-    p->x_dtype = (int)next_size(r);
+    p->x_dtype = next_choice(r, F16);
     p->bias = next_address(r);
-    p->bias_dtype = (int)next_size(r);
+    p->bias_dtype = next_choice(r, F16);
     p->y = next_address(r);
 }
 
@@ -115,6 +123,8 @@ static PyObject *linear_int8(PyObject *self, PyObject *const *args, Py_ssize_t c
     p.codes = next_address(&r);
     p.scales = next_address(&r);
     if (!read_all(&r) || !sound(p.m, p.n, p.k, p.block_size, threads))
+        return NULL;
+    if (p.m && p.n && !present(p.y && p.scales && (!p.k || (p.x && p.codes))))
         return NULL;
     return finish_linear(kernels, &p, threads);
 }
@@ -138,6 +148,9 @@ static PyObject *linear_blockwise(PyObject *self, PyObject *const *args, Py_ssiz
     p.divisor = next_number(&r);
     p.block_size = next_size(&r);
     if (!read_all(&r) || !sound(p.m, p.n, p.k, p.block_size, threads))
+        return NULL;
+    int scaled = p.absmax && (p.absmax_scales ? p.level8 && offset : !p.level8 && !offset);
+    if (p.m && p.n && !present(p.y && p.levels && (!p.k || (p.x && p.packed && scaled))))
         return NULL;
     p.absmax_offset = offset ? *offset : 0;
     return finish_linear(kernels, &p, threads);
@@ -165,10 +178,12 @@ static PyObject *quantize_int8(PyObject *self, PyObject *const *args, Py_ssize_t
     w.n = next_size(&r);
     w.k = next_size(&r);
     w.w = next_address(&r);
-    w.dtype = (int)next_size(&r);
+    w.dtype = next_choice(&r, F16);
     w.codes = next_address(&r);
     w.scales = next_address(&r);
     if (!read_all(&r) || !sound(0, w.n, w.k, w.block_size, threads))
+        return NULL;
+    if (w.n && !present(w.scales && (!w.k || (w.w && w.codes))))
         return NULL;
     return finish_quantize(kernels, &w, threads);
 }
@@ -183,13 +198,15 @@ static PyObject *quantize_blocks(PyObject *self, PyObject *const *args, Py_ssize
     int64_t threads = next_size(&r);
     w.k = next_size(&r);
     w.w = next_address(&r);
-    w.dtype = (int)next_size(&r);
+    w.dtype = next_choice(&r, F16);
     w.block_size = next_size(&r);
     w.midpoints = next_address(&r);
     w.order = next_address(&r);
     w.packed = next_address(&r);
     w.scales = next_address(&r);
     if (!read_all(&r) || !sound(0, w.n, w.k, w.block_size, threads))
+        return NULL;
+    if (w.k && !present(w.w && w.midpoints && w.order && w.packed && w.scales))
         return NULL;
     return finish_quantize(kernels, &w, threads);
 }
