@@ -87,5 +87,5 @@ def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = re.findall(r"^model name\s*: (.+)$", info.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-        name = models[0] if models else name
+        name = " ".join(models[0].split()) if models else name
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from quant import cli, reference_model
+from quant.evaluate import generation
 from tests.models import tiny_phi3
 from tests.unit.cli_runner import Outcome, Run
 
@@ -86,10 +88,21 @@ def single_threaded() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_comparisons(model_folder: Path, single_threaded: None) -> Iterator[None]:
-    """For tests that run whole comparisons: the tiny model in place of the embedded one, which they warm up with."""
+    """For tests that run whole comparisons: the tiny model in place of the embedded one, which they warm up with, and
+    generation timed by the modules it calls. On a busy machine a clock may show three tokens sooner than one.
+    """
+    calls = 0
+
+    def tick(module: torch.nn.Module, inputs: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(tick)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_model, "FOLDER", model_folder)
+        patch.setattr(generation, "time", SimpleNamespace(perf_counter=lambda: float(calls)))
         yield
+    hook.remove()
 
 
 @pytest.fixture
