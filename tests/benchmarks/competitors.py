@@ -25,33 +25,28 @@ def linear(weight: Tensor) -> nn.Linear:
     return layer
 
 
-class OriginalReport(nn.Module):
-    """W8A16 as the report did that this project grew out of: convert the codes to x's dtype, multiply, scale."""
+class Int8Codes(nn.Module):
+    """The codes of W8A16, and its scales in `dtype`."""
 
     codes: Tensor
     scales: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         stored = quantize_tensor(weight, W8A16()).stored
         self.register_buffer("codes", stored["weight"])
-        self.register_buffer("scales", stored["weight_scale"])
+        self.register_buffer("scales", stored["weight_scale"].to(dtype))
+
+
+class OriginalReport(Int8Codes):
+    """As the report did it that this project grew out of: convert the codes to x's dtype, multiply, scale."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.codes.to(x.dtype)) * self.scales.to(x.dtype)
+        return F.linear(x, self.codes.to(x.dtype)) * self.scales
 
 
-class Int8Pack(nn.Module):
-    """torch's own int8 weights, `_weight_int8pack_mm`, with the codes of W8A16."""
-
-    codes: Tensor
-    scales: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        stored = quantize_tensor(weight, W8A16()).stored
-        self.register_buffer("codes", stored["weight"])
-        self.register_buffer("scales", stored["weight_scale"].bfloat16())
+class Int8Pack(Int8Codes):
+    """torch's own product with int8 weights, `_weight_int8pack_mm`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch._weight_int8pack_mm(x, self.codes, self.scales)
@@ -112,7 +107,7 @@ def torchao_int8(weight: Tensor) -> nn.Module:
     """torchao's int8 weight-only layer, compiled, which is how torchao is meant to be used."""
     quantization: Any = importlib.import_module("torchao.quantization")
     layer = linear(weight.bfloat16())
-    quantization.quantize_(layer, quantization.Int8WeightOnlyConfig())
+    quantization.quantize_(layer, quantization.Int8WeightOnlyConfig(version=2))
     layer.compile(dynamic=False)
     return layer
 
@@ -145,9 +140,9 @@ COMPETITORS = {
     "nf4-fp32": Competitor(torch.float32, _ours(NF4())),
     "nf4-dq": Competitor(torch.bfloat16, _ours(NF4(double_quant=True))),
     "int4": Competitor(torch.bfloat16, _ours(INT4())),
-    "report-bf16": Competitor(torch.bfloat16, OriginalReport),
-    "report-fp32": Competitor(torch.float32, OriginalReport),
-    "torch-int8pack": Competitor(torch.bfloat16, Int8Pack),
+    "report-bf16": Competitor(torch.bfloat16, lambda weight: OriginalReport(weight, torch.bfloat16)),
+    "report-fp32": Competitor(torch.float32, lambda weight: OriginalReport(weight, torch.float32)),
+    "torch-int8pack": Competitor(torch.bfloat16, lambda weight: Int8Pack(weight, torch.bfloat16)),
     "torch-int4pack": Competitor(torch.bfloat16, Int4Pack),
     "bnb-nf4": Competitor(torch.bfloat16, bnb_nf4),
     "bnb-int8": Competitor(torch.bfloat16, bnb_int8),

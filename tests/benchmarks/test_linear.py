@@ -79,6 +79,7 @@ def competitor() -> Callable[[str, str], tuple[int, Copies]]:
     return get
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchao's compiled layers use what torch deprecates
 def test_linear(
     layer: str,
     rows: int,
