@@ -103,6 +103,7 @@ def _blockwise_linear(
     out_features: int,
     bias: Tensor | None,
 ) -> Tensor:
+    absmax_scale = None if absmax_scale is None else absmax_scale.contiguous()
     return native.linear_blockwise(
         *(x, packed.contiguous(), absmax.contiguous(), absmax_scale, absmax_offset, block_size, out_features),
         *(fixed_point_levels(codebook), FIXED_POINT[codebook], DYNAMIC8_LEVELS, bias, few),

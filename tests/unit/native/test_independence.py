@@ -137,6 +137,19 @@ def test_where_operands_lie(scheme: Scheme, rows: int, variant: str) -> None:
                 assert_same_bits(weight.linear(layout(x), bias), expected, (name, width))
 
 
+def strided(tensor: Tensor) -> Tensor:
+    """The same values, every other element of memory."""
+    return torch.stack([tensor, torch.zeros_like(tensor)], -1)[..., 0]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_strides_of_the_weight_do_not_matter(scheme: Scheme, variant: str) -> None:
+    weight, x = random_weight(scheme, *WIDE), normal((3, WIDE[1]), seed=2)
+    assert isinstance(weight, Int8Weight | BlockWeight)
+    tensors = {name: strided(value) for name, value in vars(weight).items() if isinstance(value, Tensor)}
+    assert_same_bits(type(weight)(**{**vars(weight), **tensors}).linear(x), weight.linear(x))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_flushing_subnormals_changes_nothing(
