@@ -3,7 +3,9 @@ leaks to the next test; benchmarks that take time only when asked to; and the RE
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -67,11 +69,12 @@ def isolated() -> Iterator[None]:
 
 
 def readme_names(namespace: dict[str, Any]) -> None:
-    """What the README's examples take as given: a model, a linear layer and a weight."""
+    """What the README's examples take as given: a model, a linear layer, a weight and a file's name."""
     from quant import reference_model  # noqa: PLC0415
     from quant.integrations.transformers import load_model  # noqa: PLC0415
 
     namespace["model"] = load_model(reference_model.FOLDER, torch.float32)
+    namespace["path"] = Path(tempfile.mkdtemp()) / "model.safetensors"
     namespace["linear"] = torch.nn.Linear(64, 32)
     namespace["weight"] = namespace["linear"].weight
 

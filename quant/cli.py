@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from quant import __version__
+from quant import __version__, native
 from quant.compare import Comparison, Request, Watch, compare
 from quant.errors import QuantError
 from quant.evaluate.limits import check_positions
@@ -103,6 +103,7 @@ def compare_command(
 
     Examples: `quant compare`, `quant compare ./my-model --schemes w8a16,nf4 --text holdout.txt --json out.json`
     """
+    native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
     names = None if schemes is None else tuple(name.strip() for name in schemes.split(",") if name.strip())
     if names is not None:
         check_variants(list(names))

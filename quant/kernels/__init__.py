@@ -67,7 +67,7 @@ def _unobserved(operands: tuple[Any, ...]) -> bool:
 
     What torch interposes in its dispatcher shows in the set of dispatch keys that this thread includes: where a version
     of torch has no way to read it, every call takes the dispatcher. An `ExecutionTraceObserver` shows nowhere, and sees
-    these calls only beside a profiler.
+    these calls only beside a profiler; nor does a kernel that someone else registers for the op.
     """
     return (
         not torch.is_grad_enabled()

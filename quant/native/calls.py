@@ -166,7 +166,8 @@ def _product(
 
 def _operand(name: str, tensor: Tensor, dtype: torch.dtype, size: int) -> int:
     """The address of `tensor`, once it is known to hold `size` elements of `dtype` side by side."""
-    if tensor.dtype != dtype or not tensor.is_cpu or not tensor.is_contiguous() or tensor.numel() != size:
+    fits = tensor.dtype == dtype and tensor.is_cpu and tensor.numel() == size
+    if not fits or not tensor.is_contiguous() or tensor.is_neg():
         raise QuantError(
             f"{name}: the kernel needs {size} contiguous {dtype} on the CPU, got shape {list(tensor.shape)}, "
             f"{tensor.dtype}, {tensor.device}, strides {tensor.stride()}"

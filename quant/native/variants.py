@@ -13,16 +13,20 @@ import torch
 
 from quant.errors import QuantError
 
+NO_COMPILER = "quant was installed without a C compiler: install gcc or clang and reinstall quant"
 
-def _load() -> Any:
-    """The extension module, or None where there was no compiler when quant was installed."""
+
+def _load() -> tuple[Any, str]:
+    """The extension module, or None and why it is not there."""
     try:
-        return importlib.import_module("quant.native._kernels")
-    except ImportError:
-        return None
+        return importlib.import_module("quant.native._kernels"), ""
+    except ModuleNotFoundError:
+        return None, NO_COMPILER
+    except ImportError as error:
+        return None, f"quant's kernels cannot be loaded ({error}): reinstall quant on this machine"
 
 
-kernels = _load()
+kernels, _reason = _load()
 
 VARIANTS = ("avx512", "avx2", "portable")
 ENVIRONMENT_VARIABLE = "QUANT_CPU_KERNELS"
@@ -52,8 +56,8 @@ def _default() -> str:
         return asked
     if kernels is None:
         warnings.warn(
-            "quant was installed without a C compiler, so quantized layers convert their weight in every call, which "
-            "is slow: install gcc or clang and reinstall quant",
+            "quantized layers convert their weight in every call, which is slow, and their bits depend on the batch: "
+            + _reason,
             stacklevel=2,
         )
         return "torch"

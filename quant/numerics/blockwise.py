@@ -76,7 +76,7 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
     Args:
         weight: n elements of any shape and strides, float64/32/16 or bfloat16; not changed.
         codebook: "nf4", "fp4" or "int4".
-        block_size: elements per block.
+        block_size: elements per block, one of `quant.schemes.BLOCK_SIZES`.
 
     Returns:
         packed: uint8 [ceil(n/2)], first element in the high nibble; absmax: float32 [ceil(n/block_size)].

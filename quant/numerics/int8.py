@@ -46,14 +46,14 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     if weight.dim() != 2:
         raise QuantError(f"W8A16 needs a weight [out, in], got shape {list(weight.shape)}")
     out_features, in_features = weight.shape
-    codes = torch.empty((out_features, in_features), dtype=torch.int8, device=weight.device)
-    scales = torch.zeros(out_features, dtype=torch.float32, device=weight.device)
-    if weight.numel() == 0:
-        return codes, scales
     if native.reads(weight):
         quantized = native.quantize_int8(weight)
         if quantized is not None:
             return quantized
+    codes = torch.empty((out_features, in_features), dtype=torch.int8, device=weight.device)
+    scales = torch.zeros(out_features, dtype=torch.float32, device=weight.device)
+    if weight.numel() == 0:
+        return codes, scales
     rows = max(1, CHUNK_ELEMENTS // in_features)
     for start in range(0, out_features, rows):
         chunk = weight[start : start + rows].float()

@@ -87,11 +87,18 @@ def _temporaries(contents: dict[Path, str]) -> Iterator[dict[Path, Path]]:
             written[Path(name)] = target
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(content)
-            Path(name).chmod(0o644)
+            Path(name).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         yield written
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What the process takes from the permissions of new files; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _is_special(path: Path) -> bool:

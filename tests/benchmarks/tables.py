@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks.tables FILE [LAYER]`: a run's JSON as Markdown, for one layer or for everything."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def linear_table(benchmarks: Sequence[dict[str, Any]]) -> list[str]:
     body = []
     for name in names:
         found = [cells.get((name, count)) for count in rows]
-        times = [f"{milliseconds(b)} ({b['extra_info']['vs_bf16']:.2f})" if b else "-" for b in found]
+        times = [f"{milliseconds(b)} ({b['extra_info'].get('vs_bf16', math.nan):.2f})" if b else "-" for b in found]
         share = found[0]["extra_info"].get("read_share") if found[0] else None
         body.append([name, *times, f"{100 * share:.0f} %" if share else "-"])
     return table(["rows of x", *map(str, rows), f"of reading, {rows[0]} row"], body)

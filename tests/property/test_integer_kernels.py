@@ -12,7 +12,7 @@ from quant import native
 from quant.schemes import W8A16, Scheme
 from quant.tensor import quantize_tensor
 from tests.strategies import blockwise_schemes, cast, rows, weights
-from tests.unit.native.operands import DTYPES, Int8Weight, assert_batches, stored_weight
+from tests.unit.native.operands import DTYPES, Int8Weight, assert_batches, few_rows, stored_weight
 
 
 def check(weight: Tensor, scheme: Scheme, data: st.DataObject) -> None:
@@ -48,6 +48,7 @@ def test_w8a16_equals_integer_arithmetic_of_torch(
     x = torch.randint(-32767, 32768, (count, in_features), generator=source)
     x[:, 0] = 32767
     codes = torch.randint(-127, 128, (out_features, in_features), generator=source, dtype=torch.int8)
-    with native.override(name):
-        y = Int8Weight(codes, torch.ones(out_features)).linear(x.float())
-    assert torch.equal(y, (x @ codes.long().t()).float())
+    for few in (True, False):
+        with native.override(name), few_rows(few):
+            y = Int8Weight(codes, torch.ones(out_features)).linear(x.float())
+        assert torch.equal(y, (x @ codes.long().t()).float()), few

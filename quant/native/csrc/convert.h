@@ -1,4 +1,4 @@
-/* Loading and storing float32, bfloat16 and float16, in integer operations that every compiler vectorizes alike. */
+/* Loading and storing float32, bfloat16 and float16, in exact operations that every compiler vectorizes alike. */
 #ifndef QUANT_CONVERT_H
 #define QUANT_CONVERT_H
 

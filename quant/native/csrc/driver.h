@@ -23,7 +23,6 @@ struct weight {
     uint8_t *packed;        /* [ceil(n k / 2)] */
 };
 
-
 /* 0, or -1 if there is no memory. */
 int run_linear(const struct kernels *kernels, const struct linear *linear, int threads);
 

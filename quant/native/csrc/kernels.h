@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "nibbles and pairs of codes are read as little-endian words; without this extension torch takes over"
+#endif
+
 enum dtype { F32 = 0, BF16 = 1, F16 = 2 };
 
 enum {
@@ -43,7 +47,7 @@ struct activations {
     int16_t *q;    /* rows or tiles, laid out as the kernel wants them */
     double *unit;  /* [m]: absmax / 32767 (over the divisor for blockwise formats); NaN for a row with NaN or Inf */
     float *absmax;  /* [m] */
-    int64_t padded; /* elements of a row of q, a multiple of STRIDE */
+    int64_t padded; /* elements of a row of q, a multiple of STRIDE (blockwise) or CHUNK */
 };
 
 struct kernels {

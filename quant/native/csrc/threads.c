@@ -9,6 +9,31 @@
 #include <immintrin.h>
 #endif
 
+/* Round to nearest and keep subnormals, whatever the caller's setting, which is returned. */
+static uint64_t set_floats(void)
+{
+    uint64_t before = 0;
+#if defined(__x86_64__)
+    before = _mm_getcsr();
+    _mm_setcsr(0x1f80);
+#elif defined(__aarch64__)
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+#endif
+    return before;
+}
+
+static void reset_floats(uint64_t before)
+{
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)before);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(before));
+#else
+    (void)before;
+#endif
+}
+
 static void (*openmp_parallel)(void (*)(void *), void *, unsigned, unsigned);
 
 void set_openmp(void *gomp_parallel) { memcpy(&openmp_parallel, &gomp_parallel, sizeof gomp_parallel); }
@@ -25,10 +50,7 @@ static void work(void *argument)
 {
     struct job *job = argument;
     int slot = atomic_fetch_add(&job->slots, 1);
-#if defined(__x86_64__)
-    unsigned control = _mm_getcsr();
-    _mm_setcsr(0x1f80); /* round to nearest, keep subnormals */
-#endif
+    uint64_t floats = set_floats();
     for (;;) {
         int64_t first = atomic_fetch_add(&job->next, job->step);
         if (first >= job->items)
@@ -36,9 +58,7 @@ static void work(void *argument)
         int64_t last = first + job->step;
         job->body(job->context, first, last < job->items ? last : job->items, slot);
     }
-#if defined(__x86_64__)
-    _mm_setcsr(control);
-#endif
+    reset_floats(floats);
 }
 
 void run_ranges(void (*body)(void *, int64_t, int64_t, int), void *context, int64_t items, int64_t step, int threads)

@@ -1,5 +1,7 @@
 """Quantized weights with what the kernels and the oracle each make of them, and how to compare the two."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from quant import kernels
+from quant import kernels, native
 from quant.codebooks import DYNAMIC8_LEVELS
+from quant.kernels import cpu
 from quant.schemes import FP4, INT4, NF4, W8A16, Blockwise, Scheme
 from quant.tensor import QuantizedTensor
 from tests import integer_oracle, oracle
@@ -21,6 +24,15 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ZERO_AND_ONE = {"nf4": (7, 15), "fp4": (0, 3), "int4": (8, 15)}
 """The codes of the levels 0 and 1."""
 Rows = list[list[float]]
+
+
+@contextmanager
+def few_rows(always: bool) -> Iterator[None]:
+    """Kernels have one way for few rows of x and another for many; whatever the number, the former is taken or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FEW_INT8", "FEW_BLOCKWISE"):
+            patch.setattr(cpu, name, dict.fromkeys(native.VARIANTS, 2**62 if always else -1))
+        yield
 
 
 class Weight(Protocol):
@@ -162,10 +174,11 @@ def assert_rows(actual: Tensor, expected: Rows, about: object = "") -> None:
 
 
 def assert_batches(weight: Weight, x: Tensor, bias: Tensor | None, expected: Rows, about: object = "") -> None:
-    """Each row of x alone, all together, and repeated to at least 36 rows: kernels have ways of their own for one row,
-    few and many.
-    """
-    for row in range(len(x)):
-        assert_rows(weight.linear(x[row : row + 1], bias), expected[row : row + 1], (about, "row", row))
-    for times in {1, -(-36 // len(x))}:
-        assert_rows(weight.linear(x.repeat(times, 1), bias), expected * times, (about, len(x) * times, "rows"))
+    """Each row of x alone, all together, and repeated to at least 36 rows, in both ways that kernels have."""
+    for few in (True, False):
+        with few_rows(few):
+            for row in range(len(x)):
+                assert_rows(weight.linear(x[row : row + 1], bias), expected[row : row + 1], (about, few, "row", row))
+            for times in {1, -(-36 // len(x))}:
+                y = weight.linear(x.repeat(times, 1), bias)
+                assert_rows(y, expected * times, (about, few, len(x) * times, "rows"))

@@ -4,6 +4,7 @@ sizes.
 
 import functools
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from tests.unit.native.operands import (
     assert_batches,
     assert_rows,
     assert_same_bits,
+    few_rows,
     random_weight,
 )
 
@@ -69,19 +71,43 @@ def test_the_sizes_reach_what_they_are_for() -> None:
     assert (cut, over, odd) == ({False}, {False, True}, {0, 1})
 
 
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_widths_on_both_sides_of_every_tile(scheme: Scheme, variant: str) -> None:
+def test_widths_on_both_sides_of_every_tile(scheme: Scheme, few: bool, variant: str) -> None:
     for size in SIZES:
         weight, x, bias, expected = case(scheme, size, torch.float32, "float32 bias")
-        assert_rows(weight.linear(x, bias), expected, size)
+        with few_rows(few):
+            assert_rows(weight.linear(x, bias), expected, size)
 
 
 @pytest.mark.parametrize("width", [(33, 64), (17, 65), (19, 320), (34, 512), (35, 528)], ids=str)
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_every_count_of_rows(scheme: Scheme, width: tuple[int, int], variant: str) -> None:
+def test_every_count_of_rows(scheme: Scheme, few: bool, width: tuple[int, int], variant: str) -> None:
     weight, x, bias, expected = case(scheme, (max(ROW_COUNTS), *width), torch.float32, "no bias")
     for rows in ROW_COUNTS:
-        assert_rows(weight.linear(x[:rows], bias), expected[:rows], rows)
+        with few_rows(few):
+            assert_rows(weight.linear(x[:rows], bias), expected[:rows], rows)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_both_ways_are_taken(scheme: Scheme, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+
+    def spy(name: str) -> None:
+        function = getattr(native, name)
+
+        def noted(*operands: Any) -> Any:
+            taken.append(operands[-1])
+            return function(*operands)
+
+        monkeypatch.setattr(native, name, noted)
+
+    spy("linear_int8")
+    spy("linear_blockwise")
+    weight, x, bias, expected = case(scheme, (3, 33, 80), torch.float32, "no bias")
+    assert_batches(weight, x, bias, expected)
+    assert taken == [True] * 5 + [False] * 5
 
 
 @pytest.mark.parametrize("bias", BIASES)

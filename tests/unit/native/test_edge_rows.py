@@ -23,6 +23,7 @@ from tests.unit.native.operands import (
     Weight,
     assert_batches,
     assert_rows,
+    few_rows,
     random_weight,
 )
 
@@ -71,12 +72,31 @@ def extreme_case(scheme: Scheme, in_features: int) -> Case:
     return weight, x, weight.expected(x)
 
 
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
 @pytest.mark.parametrize("in_features", LONG)
 @pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme_id(scheme) != "nf4-64-dq"], ids=scheme_id)
-def test_sums_that_leave_int32(scheme: Scheme, in_features: int, variant: str) -> None:
+def test_sums_that_leave_int32(scheme: Scheme, in_features: int, few: bool, variant: str) -> None:
     weight, x, expected = extreme_case(scheme, in_features)
     for rows in (1, 2, 9, 33):
-        assert_rows(weight.linear(x.repeat(17, 1)[:rows]), (expected * 17)[:rows], rows)
+        with few_rows(few):
+            assert_rows(weight.linear(x.repeat(17, 1)[:rows]), (expected * 17)[:rows], rows)
+
+
+@pytest.mark.parametrize("few", [True, False], ids=["few", "many"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_nan_is_the_positive_quiet_one(scheme: Scheme, dtype: torch.dtype, few: bool, variant: str) -> None:
+    """Whichever NaN, or Inf, the row of x or the bias holds."""
+    x = normal((4, 80), seed=9).to(dtype)
+    bits = torch.int32 if dtype == torch.float32 else torch.int16
+    x[0, 3], x[1, 7], x[2, 5] = torch.nan, -torch.nan, -torch.inf
+    x.view(bits)[3, 70] = -1  # a NaN with every bit set
+    quiet = {torch.float32: 0x7FC00000, torch.bfloat16: 0x7FC0, torch.float16: 0x7E00}[dtype]
+    weight = random_weight(scheme, 37, 80)
+    with few_rows(few):
+        assert set(weight.linear(x).view(bits).flatten().tolist()) == {quiet}
+        from_bias = weight.linear(torch.ones(1, 80, dtype=dtype), torch.full((37,), -torch.nan))
+        assert set(from_bias.view(bits).flatten().tolist()) == {quiet}
 
 
 def test_the_extreme_rows_do_leave_int32() -> None:
