@@ -1,9 +1,9 @@
 """The products on the CPU, in integers: the specification that every native kernel and the tests' oracle follow.
 
-y = x W^T + b is the same, bit for bit, for one row of x or a thousand, one thread or many, AVX-512, AVX2 or plain C,
-because its sums are sums of integers, and where floats are added the order is fixed here. N is the number of outputs, K
-of inputs; float64 and float32 operations round to nearest, ties to even, and keep subnormals whatever the caller's
-setting.
+y = x W^T + b is the same, bit for bit, for one row of x or a thousand, one thread or many, AVX-512, AVX2, NEON or plain
+C, because its sums are sums of integers, and where floats are added the order is fixed here. N is the number of
+outputs, K of inputs; float64 and float32 operations round to nearest, ties to even, and keep subnormals whatever the
+caller's setting.
 
 **Activations.** Each row x of float32, bfloat16 or float16 becomes 16-bit fixed point with one scale. With
 a = max |x_k|:
@@ -52,10 +52,11 @@ from torch import Tensor
 from quant import native
 from quant.codebooks import DYNAMIC8_LEVELS, FIXED_POINT, fixed_point_levels
 
-FEW_INT8 = {"avx512": 64, "avx2": 12, "portable": 0}
-FEW_BLOCKWISE = {"avx512": 24, "avx2": 8, "portable": 1}
+FEW_INT8 = {"avx512": 64, "avx2": 12, "neon": 12, "portable": 0}
+FEW_BLOCKWISE = {"avx512": 24, "avx2": 8, "neon": 8, "portable": 1}
 """Both: up to so many rows of x the weight is streamed row by row; beyond, widening it in panels pays. Measured on Zen
-4 with 2 threads and weights in memory: where the two ways take the same time for 16384 x 3072 and 3072 x 8192."""
+4 with 2 threads and weights in memory: where the two ways take the same time for 16384 x 3072 and 3072 x 8192. `neon` has those of
+`avx2`, unmeasured: it ran under emulation only."""
 
 
 def takes(x: Tensor, rows: int) -> bool:

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import importlib
 import os
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ def _load() -> tuple[Any, str]:
 
 kernels, _reason = _load()
 
-VARIANTS = ("avx512", "avx2", "portable")
+VARIANTS = ("neon", "portable") if platform.machine() in ("aarch64", "arm64") else ("avx512", "avx2", "portable")
+"""Those of this architecture."""
 ENVIRONMENT_VARIABLE = "QUANT_CPU_KERNELS"
 
 _forced: str | None = None

@@ -10,6 +10,8 @@ static const struct kernels *variants[] = {
 #if defined(__x86_64__)
     &kernels_avx512,
     &kernels_avx2,
+#elif defined(__aarch64__)
+    &kernels_neon,
 #endif
     &kernels_portable,
 };
@@ -27,7 +29,8 @@ static int runs_here(const struct kernels *kernels)
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512vnni");
 #endif
-    return kernels == &kernels_portable;
+    (void)kernels;
+    return 1;
 }
 
 static PyObject *supported(PyObject *self, PyObject *ignored)

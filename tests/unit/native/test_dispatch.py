@@ -20,11 +20,13 @@ TABLE = {
     "w8a16_linear": {
         "avx512": (*[FEW] * 10, MANY, MANY),
         "avx2": (*[FEW] * 6, *[MANY] * 6),
+        "neon": (*[FEW] * 6, *[MANY] * 6),
         "portable": (FEW, *[MANY] * 11),
     },
     "blockwise_linear": {
         "avx512": (*[FEW] * 8, *[MANY] * 4),
         "avx2": (*[FEW] * 4, *[MANY] * 8),
+        "neon": (*[FEW] * 4, *[MANY] * 8),
         "portable": (FEW, FEW, *[MANY] * 10),
     },
 }
