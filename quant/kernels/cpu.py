@@ -55,8 +55,8 @@ from quant.codebooks import DYNAMIC8_LEVELS, FIXED_POINT, fixed_point_levels
 FEW_INT8 = {"avx512": 64, "avx2": 12, "neon": 12, "portable": 0}
 FEW_BLOCKWISE = {"avx512": 24, "avx2": 8, "neon": 8, "portable": 1}
 """Both: up to so many rows of x the weight is streamed row by row; beyond, widening it in panels pays. Measured on Zen
-4 with 2 threads and weights in memory: where the two ways take the same time for 16384 x 3072 and 3072 x 8192. `neon` has those of
-`avx2`, unmeasured: it ran under emulation only."""
+4 with 2 threads and weights in memory: where the two ways take the same time for 16384 x 3072 and 3072 x 8192. `neon`
+has those of `avx2`, unmeasured: it ran under emulation only."""
 
 
 def takes(x: Tensor, rows: int) -> bool:

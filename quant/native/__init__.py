@@ -10,7 +10,7 @@ an address is taken. What the functions compute is specified where they are used
 | `avx512` | x86-64 with AVX-512 F, BW, DQ, VL and VNNI |
 | `avx2` | x86-64 with AVX2, FMA and F16C |
 | `neon` | 64-bit ARM |
-| `portable` | any CPU with a C compiler like gcc or clang |
+| `portable` | any little-endian CPU with a C compiler like gcc or clang |
 
 The first that runs on this CPU is taken; the environment variable `QUANT_CPU_KERNELS` forces one, or `torch` for none.
 Without a compiler the install succeeds all the same, and the first use says once that the slow way is taken.
