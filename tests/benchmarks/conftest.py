@@ -11,7 +11,7 @@ from quant import native
 from quant.evaluate.fingerprint import cpu_name
 
 Medians = dict[tuple[str, ...], float]
-"""(group, name) -> median seconds of what has run in this session."""
+"""(group, name) -> median seconds of what has run so far."""
 
 
 def times(benchmark: BenchmarkFixture) -> bool:
