@@ -13,6 +13,9 @@ from quant.native.variants import kernels, variant, variant_index
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """The dtypes that kernels read and write, as they number them; float64 is left to torch."""
 
+LARGEST_LEVEL = 4095
+"""Of which 16 products with 32767 fit 32 bits (`quant.kernels.cpu`)."""
+
 
 def reads(tensor: Tensor) -> bool:
     """Whether kernels are in use and read `tensor` as it is: real memory of the CPU in one of `DTYPES`."""
@@ -67,7 +70,7 @@ def linear_blockwise(
         absmax: float32 [ceil(out * in / block_size)]; uint8 codes into `level8` where the next two are given.
         absmax_scales: float32 [ceil(blocks / 256)]; absmax_offset: float32 []: absmax = level8[code] * scale + offset.
         block_size: a power of two from 32 on.
-        levels: 16 integers of magnitude at most 4095; divisor: what they were multiplied by; level8: 256 floats.
+        levels: 16 integers up to `LARGEST_LEVEL` in magnitude; divisor: their multiplier; level8: 256 floats.
 
     Raises:
         QuantError: as for `linear_int8`.
@@ -195,6 +198,9 @@ def _constants(name: str, typecode: str, values: tuple[float, ...], size: int) -
     """Constants as the kernels read them, kept alive by the cache. No tensors: those could be fake ones."""
     if len(values) != size:
         raise QuantError(f"{name}: the kernel needs {size} constants, got {len(values)}")
+    largest = max(map(abs, values))
+    if name == "levels" and largest > LARGEST_LEVEL:
+        raise QuantError(f"{name}: the kernel needs magnitudes up to {LARGEST_LEVEL}, got {largest}")
     return array.array(typecode, values)
 
 

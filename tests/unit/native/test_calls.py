@@ -109,18 +109,18 @@ DAMAGES: dict[str, dict[str, dict[str, Damage]]] = {
     "linear_int8": {
         "x": {name: damage for name, damage in X.items() if name != "no dimensions"},
         "codes": {**CODES, "one row": lambda codes: codes[0], "flat": lambda codes: codes.flatten()},
-        "scales": STRIDED,
+        "scales": {**STRIDED, "negated": torch._neg_view},
         "bias": BIAS,
     },
     "linear_blockwise": {
         "x": {name: damage for name, damage in X.items() if name not in ("narrow", "wide", "no dimensions")},
         "packed": {**STRIDED, "int8": lambda packed: packed.view(torch.int8)},
         "absmax": {**STRIDED, "float32": lambda absmax: absmax.float()},
-        "absmax_scales": {**FROZEN, "none": lambda _: None},
+        "absmax_scales": {**FROZEN, "none": lambda _: None, "negated": torch._neg_view},
         "absmax_offset": {**OFFSET, "none": lambda _: None},
         "block_size": BLOCK_SIZE,
         "out_features": {"negative": lambda _: -1},
-        "levels": LENGTH,
+        "levels": {**LENGTH, "too large": lambda levels: (*tuple(levels)[:-1], -4096)},
         "level8": LENGTH,
         "bias": BIAS,
     },
@@ -178,7 +178,7 @@ OP_CASES = [
     for function, operands in DAMAGES.items()
     for operand, damages in operands.items()
     for name, damage in damages.items()
-    if function in OPS and operand not in ("x", "levels", "level8") and name not in ("meta", "strided")
+    if function in OPS and operand not in ("x", "levels", "level8") and name not in ("meta", "strided", "negated")
 ]
 """What the ops have a parameter for, and neither leave to torch nor put right."""
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from quant import QuantError, native
+from quant.native import variants
 
 VARIABLE = native.ENVIRONMENT_VARIABLE
 
@@ -132,6 +133,19 @@ def test_without_the_extension_layers_multiply_the_dequantized_weight(missing: d
 
 def test_without_the_extension_no_variant_can_be_asked_for(missing: dict[str, Any]) -> None:
     assert "use one of torch " in missing["override"]
+
+
+def test_an_extension_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built for another C library, say: that is not for want of a compiler."""
+
+    def broken(name: str) -> None:
+        raise ImportError("undefined symbol: fmaf")
+
+    monkeypatch.setattr("quant.native.variants.importlib.import_module", broken)
+    kernels, reason = variants._load()
+    assert kernels is None
+    assert "undefined symbol: fmaf" in reason
+    assert reason != variants.NO_COMPILER
 
 
 def test_an_override_ends_with_an_exception(variant: str) -> None:

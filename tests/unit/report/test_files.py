@@ -31,6 +31,21 @@ def test_all_three_files_are_written_and_nothing_else(tmp_path: Path) -> None:
     write_reports(None, None, "record", "document")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)], ids=oct)
+def test_new_files_follow_the_umask_and_old_ones_keep_their_permissions(tmp_path: Path, umask: int, mode: int) -> None:
+    (tmp_path / "old.json").touch(0o640)
+    (tmp_path / "old.json").chmod(0o640)
+    before = os.umask(umask)
+    try:
+        for name in ("new.json", "old.json"):
+            write_reports(tmp_path / name, None, "record", "document")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new.json", "old.json")] == [mode, 0o640]
+
+
 @pytest.mark.parametrize(
     ("json_file", "report", "message"),
     [
