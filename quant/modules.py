@@ -142,7 +142,7 @@ class QuantizedLinear(nn.Module):
 class W8A16Linear(QuantizedLinear):
     """x W^T + b with W in int8, one float32 scale per output row.
 
-    State: `weight` int8 [out, in], `weight_scale` float32 [out], `bias` [out] if any.
+    State: `weight` int8 [out * in], `weight_scale` float32 [out], `bias` [out] if any.
     """
 
     scheme_type = W8A16
@@ -160,7 +160,8 @@ class W8A16Linear(QuantizedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., in] -> [..., out], same dtype. Raises QuantError for another last dimension."""
-        return w8a16_linear(self._check_input(x), self.weight, self.weight_scale, self.bias)
+        codes = self.weight.view(self.out_features, self.in_features)
+        return w8a16_linear(self._check_input(x), codes, self.weight_scale, self.bias)
 
 
 class BlockwiseLinear(QuantizedLinear):

@@ -5,7 +5,7 @@ every road. What is stored is a flat dict of plain tensors under the names that 
 
 | scheme | name | dtype, shape |
 |---|---|---|
-| W8A16 | `weight` | int8 [out, in] |
+| W8A16 | `weight` | int8 [out * in], row by row |
 | | `weight_scale` | float32 [out] |
 | NF4, FP4, INT4 | `weight` | uint8 [ceil(n/2)], n = out * in, packed |
 | | `weight_absmax` | float32 [ceil(n/block_size)], or uint8 with double quantization |
@@ -14,6 +14,8 @@ every road. What is stored is a flat dict of plain tensors under the names that 
 | | `weight_format` | uint8 [4]: layout version, codebook, log2 block size, double quantization |
 
 `weight_format` exists because NF4, FP4 and INT4 tensors look alike: without it one loads as the other in silence.
+The codes of W8A16 are stored flat for the same reason: a loader that knows nothing of this library casts int8 [out, in]
+to a float weight without a word, but stops at a shape that is not the layer's.
 """
 
 import math
@@ -50,7 +52,8 @@ class QuantizedTensor:
     @property
     def codes(self) -> Tensor:
         """int8 [out, in], or packed uint8 [ceil(n/2)] for 4-bit schemes."""
-        return self.stored["weight"]
+        weight = self.stored["weight"]
+        return weight if isinstance(self.scheme, Blockwise) else weight.view(self.shape)
 
     @property
     def scales(self) -> Tensor:
@@ -96,7 +99,7 @@ def quantize_tensor(weight: Tensor, scheme: Scheme) -> QuantizedTensor:
         stored["weight_format"] = torch.tensor(scheme.format_tag, dtype=torch.uint8, device=weight.device)
     else:
         codes, scales = quantize_rows(weight)
-        stored = {"weight": codes, "weight_scale": scales}
+        stored = {"weight": codes.view(-1), "weight_scale": scales}
     return QuantizedTensor(scheme, weight.shape, weight.dtype, stored)
 
 
@@ -126,7 +129,7 @@ def dequantize_stored(
         count = math.prod(shape)
         weight = dequantize_blocks(stored["weight"], scales, scheme.codebook, scheme.block_size, count).view(shape)
     else:
-        weight = dequantize_rows(stored["weight"], scales)
+        weight = dequantize_rows(stored["weight"].view(shape), scales)
     largest = torch.finfo(dtype).max
     if largest < torch.finfo(torch.float32).max:
         # One weight that became infinite would make every output of its row NaN or infinite.
@@ -141,7 +144,7 @@ def empty_stored(scheme: Scheme, shape: torch.Size, device: torch.device | str |
         if len(shape) != 2:
             raise QuantError(f"W8A16 needs a weight [out, in], got shape {list(shape)}")
         return {
-            "weight": torch.empty(shape, dtype=torch.int8, device=device),
+            "weight": torch.empty(shape.numel(), dtype=torch.int8, device=device),
             "weight_scale": torch.empty(shape[0], dtype=torch.float32, device=device),
         }
     count = math.prod(shape)

@@ -33,9 +33,9 @@ class Int8Codes(nn.Module):
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        stored = quantize_tensor(weight, W8A16()).stored
-        self.register_buffer("codes", stored["weight"])
-        self.register_buffer("scales", stored["weight_scale"].to(dtype))
+        quantized = quantize_tensor(weight, W8A16())
+        self.register_buffer("codes", quantized.codes)
+        self.register_buffer("scales", quantized.scales.to(dtype))
 
 
 class OriginalReport(Int8Codes):

@@ -55,9 +55,9 @@ class Wrapped(Tensor):
     met: list[str]
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> "Wrapped":
+    def __new__(cls, held: Tensor, met: list[str]) -> "Wrapped":
         wrapped: Wrapped = Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype, device=held.device)
-        wrapped.held, wrapped.met = held, []
+        wrapped.held, wrapped.met = held, met
         return wrapped
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -66,10 +66,11 @@ class Wrapped(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        for argument in args:
-            if isinstance(argument, Wrapped):
-                argument.met.append(str(func))
-        return func(*(argument.held if isinstance(argument, Wrapped) else argument for argument in args))
+        wrapped = [argument for argument in args if isinstance(argument, Wrapped)]
+        for argument in wrapped:
+            argument.met.append(str(func))
+        result = func(*(argument.held if isinstance(argument, Wrapped) else argument for argument in args))
+        return Wrapped(result, wrapped[0].met) if func is torch.ops.aten.view.default else result
 
 
 def seen_by_dispatch_mode(layer: QuantizedLinear) -> list[str]:
@@ -146,13 +147,13 @@ def seen_by_functionalize(layer: QuantizedLinear) -> list[str]:
 
 
 def seen_by_subclass_of_x(layer: QuantizedLinear) -> list[str]:
-    x = Wrapped(X)
+    x = Wrapped(X, [])
     layer(x)
     return x.met
 
 
 def seen_by_subclass_of_the_weight(layer: QuantizedLinear) -> list[str]:
-    layer.weight = codes = Wrapped(layer.get_buffer("weight"))
+    layer.weight = codes = Wrapped(layer.get_buffer("weight"), [])
     layer(X)
     return codes.met
 

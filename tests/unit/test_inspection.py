@@ -98,7 +98,7 @@ def test_layer_types_are_counted_most_frequent_first(w8a16: Sizing) -> None:
 def test_the_first_quantized_layer_is_shown_with_its_tensors(w8a16: Sizing) -> None:
     assert w8a16.after is not None
     assert w8a16.after.example_name == "model.layers.0.self_attn.o_proj"
-    assert w8a16.after.example == {"weight": "int8 [3072, 3072]", "weight_scale": "float32 [3072]"}
+    assert w8a16.after.example == {"weight": "int8 [9437184]", "weight_scale": "float32 [3072]"}
     assert (w8a16.before.example_name, w8a16.before.example) == (None, {})
 
 

@@ -23,7 +23,7 @@ SHAPES = ((1, 1), (13, 67), (64, 64), (257, 33))
 def layout(scheme: Scheme, shape: tuple[int, int]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """What must be stored, written out from the documented table."""
     if not isinstance(scheme, Blockwise):
-        return {"weight": (torch.int8, shape), "weight_scale": (torch.float32, shape[:1])}
+        return {"weight": (torch.int8, (math.prod(shape),)), "weight_scale": (torch.float32, shape[:1])}
     count = math.prod(shape)
     blocks = math.ceil(count / scheme.block_size)
     packed = {"weight": (torch.uint8, (math.ceil(count / 2),)), "weight_format": (torch.uint8, (4,))}

@@ -139,7 +139,7 @@ def stored_weight(quantized: QuantizedTensor) -> Weight:
     """What `quantize_tensor` made of a weight [out, in]."""
     stored = quantized.stored
     if not isinstance(quantized.scheme, Blockwise):
-        return Int8Weight(stored["weight"], stored["weight_scale"])
+        return Int8Weight(quantized.codes, quantized.scales)
     return BlockWeight(
         quantized.scheme,
         quantized.shape[0],
