@@ -100,6 +100,8 @@ def verify(folder: Path, watch: Watch = lambda done, total: None) -> Verified:
         QuantError: names the file, and the tensor, that is missing, differs or is not in the manifest; or there is no
             manifest, or one of another format.
     """
+    if not os.path.isdir(folder):  # which takes any name
+        raise QuantError(f"{folder}: no such folder")
     made_by, files = _read_manifest(folder / MANIFEST)
     for pattern in WEIGHT_FILES:
         for path in sorted(folder.glob(pattern)):

@@ -55,7 +55,11 @@ def check_out(out: Path) -> Path:
         QuantError: it is there (an empty folder may be), or its folder is not.
     """
     resolved = out.resolve()
-    if resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir())):
+    try:
+        taken = resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir()))
+    except OSError as error:  # a name that no file system would take, a folder that may not be read
+        raise QuantError(f"{out} cannot be made ({error.strerror}): name another folder") from error
+    if taken:
         raise QuantError(f"{out} exists: name a folder that does not, or remove it")
     if not (resolved.parent.is_dir() and os.access(resolved.parent, os.W_OK | os.X_OK)):
         raise QuantError(f"{out}: the folder {resolved.parent} does not exist or cannot be written to: name another")
@@ -93,8 +97,7 @@ def run(
                 partial.complete()
     except OSError as error:
         raise QuantError(
-            f"{partial.folder} cannot be written ({error.strerror}), its weights take {nbytes:,} bytes: make room, "
-            "then run the same command again"
+            f"{partial.folder} cannot be completed ({error}): make room, then run the same command again"
         ) from error
     finally:
         partial.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quant import __version__, cli
+from quant import __version__
 from quant.variants import VARIANTS
 from tests.unit.cli_runner import QUICK, Outcome, Run, subprocess_run
 
