@@ -97,8 +97,10 @@ class Partial:
                 break
             if not kept:
                 self._check_identity(entry, identity)
-            else:
+            elif "finished" in entry:
                 self.finished.update({(file, name): digest for file, name, digest in entry["finished"]})
+            else:
+                break
             kept += len(line)
         return kept
 

@@ -46,7 +46,7 @@ def sizing_json(sizing: Sizing) -> str:
 
 
 def summary_json(model: str, summary: Summary) -> str:
-    """`{"schema": 1, "model": ..., "stored": {"method": ..., "bytes_by_dtype": {...}, ...}}`; fields as in `Summary`."""
+    """`{"schema": 1, "model": ..., "stored": {"method": ..., "bytes_by_dtype": {...}, ...}}`, fields of `Summary`."""
     return _dump({"schema": SCHEMA, "model": model, "stored": asdict(summary)})
 
 
