@@ -54,8 +54,12 @@ def read_linear(module: nn.Module) -> LinearParts:
     weight, bias = module.weight, module.bias
     assert isinstance(weight, Tensor)
     assert bias is None or isinstance(bias, nn.Parameter)
-    matrix = weight.t() if is_transposed(module) else weight
-    return LinearParts(matrix, bias, type(module), weight.requires_grad)
+    return LinearParts(as_matrix(weight, type(module)), bias, type(module), weight.requires_grad)
+
+
+def as_matrix(weight: Tensor, layer_type: type[nn.Module]) -> Tensor:
+    """The weight [out, in] of a layer of `layer_type` that stores it as `weight`; a view."""
+    return weight.t() if _is_conv1d(layer_type) else weight
 
 
 def build_linear(
