@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.full_size.quantizing import measure_quantizing
-from tests.full_size.system import weight_files
+from tests.full_size.system import ROOT, weight_files
 from tests.full_size.variants import PARTS, VARIANTS, Sizes, Task
-
-ROOT = Path(__file__).parents[2]
 
 
 class Record:

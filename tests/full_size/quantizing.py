@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.full_size.system import cached_share, weight_files
+from tests.full_size.system import ROOT, cached_share, weight_files
 
 PEAK = "print(*[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')])"
 BARE = {"interpreter": PEAK, "imports": f"import torch, transformers; {PEAK}"}
@@ -59,7 +59,7 @@ def run(command: Sequence[str], stdout: int) -> tuple[float, int]:
         subprocess.CalledProcessError: its exit code is not 0.
     """
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=stdout)
+    process = subprocess.Popen(command, stdout=stdout, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -5,6 +5,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+"""Of the repository, where processes are started."""
+
 
 def memory() -> dict[str, int]:
     """Bytes of this process: the most it ever had in memory, and what it has now, apart by whether it is its own or

@@ -80,6 +80,18 @@ def test_the_full_size_is_written_in_small_pieces_that_cover_every_row() -> None
         assert (0, *lasts) == (*firsts, weight.shape[0])
 
 
+def test_pieces_land_in_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make, "PIECE", 5000)
+    config = phi3_config(layers=1, shrink=32)
+    write_checkpoint(tmp_path, config)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        for name, shape in phi3_shapes(config).items():
+            weight = Weight(name, shape, 1, seed=0)
+            pieces = [weight.rows(first, last) for _, first, last in make._pieces([weight])]
+            assert len(pieces) > 1 or shape[0] == 96
+            assert torch.equal(file.get_tensor(name), torch.cat(pieces)), name
+
+
 def test_the_full_size_has_the_published_shards() -> None:
     shards, index = make._shards(phi3_shapes(phi3_config()), make.SHARD)
     assert list(shards) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

@@ -13,6 +13,7 @@ from tests.full_size import measure
 from tests.full_size.child import environment
 from tests.full_size.conftest import SIZES
 from tests.full_size.measure import Record, Run, chosen, tasks
+from tests.full_size.system import ROOT
 from tests.full_size.variants import PARTS, VARIANTS, Task
 
 TAKEN = {"model": {"name": "tiny"}, "environment": {"cpu": "this", "date": "2026-01-01"}}
@@ -21,7 +22,7 @@ TAKEN = {"model": {"name": "tiny"}, "environment": {"cpu": "this", "date": "2026
 def test_the_process_that_starts_the_others_has_no_torch() -> None:
     """Its memory would count as that of the commands it measures."""
     program = "import sys, tests.full_size.measure; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=measure.ROOT, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_everything_is_chosen_by_default_and_parts_and_variants_by_name() -> None:

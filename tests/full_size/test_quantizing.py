@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.full_size import quantizing
-from tests.full_size.measure import ROOT
 from tests.full_size.quantizing import PEAK, bare_peak, measure_quantizing, quantize_command, run
+from tests.full_size.system import ROOT
 
 PLANTED = 100 * 2**20
 STAND_IN = """

@@ -19,22 +19,25 @@ ROWS, COLUMNS = 2048, 1024
 
 
 def test_a_piece_is_the_same_every_time_and_unlike_any_other() -> None:
-    weight = Weight(NAME, (64, 32), 2, seed=0)
-    piece = weight.rows(0, 16)
+    weight = Weight(NAME, (4, COLUMNS), 2, seed=0)
+    piece = weight.rows(0, 2)
     assert piece.dtype == torch.bfloat16
-    assert torch.equal(piece, Weight(NAME, (64, 32), 2, seed=0).rows(0, 16))
+    assert torch.equal(piece, Weight(NAME, (4, COLUMNS), 2, seed=0).rows(0, 2))
     others = [
-        weight.rows(16, 32),
-        Weight(NAME, (64, 32), 2, seed=1).rows(0, 16),
-        Weight(NAME.replace(".1.", ".0."), (64, 32), 2, seed=0).rows(0, 16),
+        weight.rows(2, 4),
+        Weight(NAME, (4, COLUMNS), 2, seed=1).rows(0, 2),
+        Weight(NAME.replace(".1.", ".0."), (4, COLUMNS), 2, seed=0).rows(0, 2),
     ]
     for other in others:
-        # bfloat16 has so few values that some coincide.
-        assert (piece == other).float().mean() < 0.05
+        pair = torch.stack([piece[0], other[0]]).double().clamp(-4 * weight.std, 4 * weight.std)
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 5 / math.sqrt(COLUMNS)
 
 
 def test_rows_differ_in_scale_and_a_few_columns_stand_out() -> None:
-    """Bounds: five standard errors of a mean square over this many values, 2.2 times larger for the log-normal rows."""
+    """Within five standard errors. The square of normal noise with a log-normal scale, in units of its mean, has the
+    variance 3 e^(4 s^2) - 1, and e^(4 s^2) - 1 averaged over the many columns of a row.
+    """
+    both, only_rows = 3 * math.exp(4 * ROW_SPREAD**2) - 1, math.exp(4 * ROW_SPREAD**2) - 1
     weight = Weight(NAME, (ROWS, COLUMNS), 2, seed=0)
     squares = weight.rows(0, ROWS).double().square()
     columns = squares.mean(0)
@@ -42,9 +45,9 @@ def test_rows_differ_in_scale_and_a_few_columns_stand_out() -> None:
     assert int(outliers.sum()) == COLUMNS // OUTLIER_COLUMNS
     plain = squares[:, ~outliers]
     expected = weight.std**2 * math.exp(2 * ROW_SPREAD**2)
-    assert float(plain.mean()) == pytest.approx(expected, rel=5 * 2.2 * math.sqrt(2 / ROWS))
+    assert float(plain.mean()) == pytest.approx(expected, rel=5 * math.sqrt(only_rows / ROWS))
     factor = math.sqrt(columns[outliers].mean() / plain.mean())
-    assert factor == pytest.approx(OUTLIER_FACTOR, rel=5 * 2.2 * math.sqrt(2 / ROWS))
+    assert factor == pytest.approx(OUTLIER_FACTOR, rel=2.5 * math.sqrt(both / ROWS))
     spread = plain.mean(1).sqrt().log().std()
     assert float(spread) == pytest.approx(ROW_SPREAD, rel=5 / math.sqrt(2 * ROWS) + 1 / math.sqrt(COLUMNS))
 
