@@ -24,6 +24,7 @@ def load(task: Task) -> tuple[Any, dict[str, Any]]:
     footprint_bytes, and the same calculated (None for bitsandbytes' formats); memory before and after both.
 
     Raises:
+        FileNotFoundError: it was not quantized yet.
         RuntimeError: it holds another number of bytes than calculated, or of quantized layers.
     """
     variant = VARIANTS[task.variant]
@@ -34,7 +35,10 @@ def load(task: Task) -> tuple[Any, dict[str, Any]]:
     else:  # before the clock runs, for it imports what loading would import
         expected = calculated_bytes(Path(task.folder), dtype, variant.scheme)
     folder = Path(task.quantized or task.folder)
-    record: dict[str, Any] = {"cached_share": cached_share(weight_files(folder)), "memory_before": memory()}
+    files = weight_files(folder)
+    if not files:
+        raise FileNotFoundError(f"{folder} has no safetensors: measure the part quantize first, or use --in-memory")
+    record: dict[str, Any] = {"cached_share": cached_share(files), "memory_before": memory()}
     began = time.perf_counter()
     model = load_model(folder, dtype, quantization_config=config)
     if variant.is_ours and task.quantized is None:

@@ -38,6 +38,7 @@ def measure_quantizing(folder: Path, out: Path, scheme: str) -> dict[str, Any]:
     files = weight_files(folder)
     if out.exists():
         shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"cached_share": cached_share(files)}
     with Path(os.devnull).open("wb") as nowhere:
         record["read_seconds"], _ = run(["cat", *map(str, files)], nowhere.fileno())

@@ -81,6 +81,12 @@ def test_a_quantized_folder_is_loaded_from_and_not_quantized_again(
     assert record["footprint_bytes"] == footprint(model).total_bytes == SIZES["w8a16"] + ROTARY
 
 
+def test_a_folder_that_was_not_quantized_yet_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    plain = task("generate", "w8a16", checkpoint)
+    with pytest.raises(FileNotFoundError, match="measure the part quantize first"):
+        loading.load(Task(**{**vars(plain), "quantized": str(tmp_path / "w8a16")}))
+
+
 def test_memory_is_recorded_before_and_after(checkpoint: Path) -> None:
     _, record = loading.load(task("generate", "bf16", checkpoint))
     peaks = [record[name]["peak"] for name in ("memory_before", "memory", "memory_after_forward")]

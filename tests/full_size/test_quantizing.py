@@ -54,10 +54,10 @@ def test_a_program_tells_its_own_peak() -> None:
 def test_quantizing_overwrites_what_an_earlier_run_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantizing, "BARE", {"interpreter": PEAK})
     monkeypatch.setattr(quantizing, "quantize_command", lambda *paths: [*python(STAND_IN), *map(str, paths[:2])])
-    folder, out = tmp_path / "in", tmp_path / "out"
-    for place in (folder, out):
-        place.mkdir()
+    folder, out = tmp_path / "in", tmp_path / "work" / "out"
+    folder.mkdir()
     (folder / "model.safetensors").write_bytes(bytes(1000))
+    measure_quantizing(folder, out, "w8a16")
     (out / "left.safetensors").write_bytes(bytes(7))
     result = measure_quantizing(folder, out, "w8a16")
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]
