@@ -4,12 +4,15 @@
 made puts them in place. An exception on the way, even Ctrl-C, leaves the model as it was. The price is memory: until
 the end, the float model and the quantized layers exist side by side (model + its quantized size).
 
+`replace_layers` is the walk by itself, for loaders that fill the layers later. Those who keep a record of what a model
+is made of (transformers' configurations) are told of every conversion: `observe_conversions`.
+
 Forward hooks move to the new layer. Refused before anything is changed: a model that is already quantized (by this or
 another library), a model that is itself one linear layer, a layer whose `forward` was replaced on the instance
 (accelerate's offloading does that), NaN or Inf in a weight.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,10 +22,11 @@ from quant.errors import QuantError
 from quant.linears import is_from_bitsandbytes
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
-from quant.selection import select
+from quant.selection import Selection, select
 from quant.tensor import check_scheme
 
 _REPORT_ATTRIBUTE = "_quant_report"
+_observers: list[Callable[[nn.Module], None]] = []
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _HOOKS = (
     "_forward_hooks",
@@ -85,7 +89,17 @@ def quantize(
     """
     check_scheme(scheme)
     _refuse_quantized(model)
-    selection = select(model, include, exclude)
+    replace_layers(model, scheme, select(model, include, exclude))
+    _tell(model)
+    return model
+
+
+def replace_layers(model: nn.Module, scheme: Scheme, selection: Selection) -> ConversionReport:
+    """Put quantized layers in the place of the chosen ones, in place; on the meta device they wait for their codes.
+
+    Raises:
+        QuantError: a layer cannot be quantized; the model is unchanged.
+    """
     replacements: dict[int, QuantizedLinear] = {}
     before = after = 0
     for name in selection.chosen:
@@ -97,7 +111,7 @@ def quantize(
     report = ConversionReport(scheme, selection.chosen, selection.left, before, after)
     _swap(model, replacements)
     object.__setattr__(model, _REPORT_ATTRIBUTE, report)
-    return model
+    return report
 
 
 def dequantize(model: nn.Module) -> nn.Module:
@@ -119,7 +133,19 @@ def dequantize(model: nn.Module) -> nn.Module:
         raise QuantError(f"{type(model).__name__} has no layers quantized by this library")
     _swap(model, replacements)
     vars(model).pop(_REPORT_ATTRIBUTE, None)
+    _tell(model)
     return model
+
+
+def observe_conversions(observer: Callable[[nn.Module], None]) -> None:
+    """Call `observer(model)` after each `quantize` and `dequantize` of a model, with its new layers in place."""
+    if observer not in _observers:
+        _observers.append(observer)
+
+
+def _tell(model: nn.Module) -> None:
+    for observer in _observers:
+        observer(model)
 
 
 def conversion_report(model: nn.Module) -> ConversionReport:

@@ -34,6 +34,11 @@ def is_from_bitsandbytes(module: nn.Module) -> bool:
     return type(module).__module__.partition(".")[0] == "bitsandbytes"
 
 
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the linear layer `module` keeps its weight as [in, out]."""
+    return _is_conv1d(type(module))
+
+
 def _is_conv1d(layer_type: type) -> bool:
     return layer_type.__name__ == "Conv1D" and layer_type.__module__ == "transformers.pytorch_utils"
 
@@ -49,8 +54,12 @@ def read_linear(module: nn.Module) -> LinearParts:
     weight, bias = module.weight, module.bias
     assert isinstance(weight, Tensor)
     assert bias is None or isinstance(bias, nn.Parameter)
-    matrix = weight.t() if _is_conv1d(type(module)) else weight
-    return LinearParts(matrix, bias, type(module), weight.requires_grad)
+    return LinearParts(as_matrix(weight, type(module)), bias, type(module), weight.requires_grad)
+
+
+def as_matrix(weight: Tensor, layer_type: type[nn.Module]) -> Tensor:
+    """The weight [out, in] of a layer of `layer_type` that stores it as `weight`; a view."""
+    return weight.t() if _is_conv1d(layer_type) else weight
 
 
 def build_linear(

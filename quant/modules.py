@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from quant.errors import QuantError
 from quant.kernels import blockwise_linear, w8a16_linear
-from quant.linears import build_linear, read_linear
+from quant.linears import as_matrix, build_linear, read_linear
 from quant.schemes import W8A16, Blockwise, Scheme
 from quant.tensor import QuantizedTensor, dequantize_stored, empty_stored, quantize_tensor
 
@@ -70,6 +70,19 @@ class QuantizedLinear(nn.Module):
         layer.bias = parts.bias
         layer._layer_type, layer._trainable = parts.layer_type, parts.trainable
         return layer.train(linear.training)
+
+    def encode(self, weight: Tensor) -> dict[str, Tensor]:
+        """What this layer stores (name -> tensor) for the `weight` of the float layer that it stands for, which is laid
+        out as that layer's type does it.
+
+        Raises:
+            QuantError: another shape, NaN or Inf.
+        """
+        matrix = as_matrix(weight, self._layer_type)
+        if matrix.shape != (self.out_features, self.in_features):
+            expected = [self.out_features, self.in_features]
+            raise QuantError(f"{self}: expected a weight [out, in] = {expected}, got {list(matrix.shape)}")
+        return dict(quantize_tensor(matrix, self.scheme).stored)
 
     @property
     def stored(self) -> dict[str, Tensor]:

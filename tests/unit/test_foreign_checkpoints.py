@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from transformers import AutoModelForCausalLM
 
 from quant.convert import quantize
@@ -70,9 +70,9 @@ def test_a_quantized_config_is_refused_before_the_weights_are_fetched(
 def test_our_own_layers_in_a_checkpoint_are_named_as_the_cause(
     call: Callable[[str], object], scheme: Scheme, damaged_folder: Path
 ) -> None:
+    """Where config.json has lost its quantization_config, or never had one."""
     model: Any = quantize(transformers.load_model(damaged_folder, torch.float32), scheme)
-    with transformers.quiet_transformers():
-        model.save_pretrained(damaged_folder)
+    save_model(model, str(damaged_folder / "model.safetensors"))
     with pytest.raises(QuantError, match=r"is already quantized \(layers of quant: it holds model.*load_state_dict"):
         call(str(damaged_folder))
 
