@@ -1,14 +1,17 @@
 """Every variant loads as what it is named, at exactly the calculated size."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import quant
 from quant.evaluate.footprint import footprint
 from quant.integrations.transformers import load_model
+from quant.schemes import SCHEMES
 from quant.variants import count_layers
 from tests.full_size import loading
 from tests.full_size.conftest import task
@@ -22,7 +25,7 @@ ROTARY = 2 * 4 * 96 // 2
 """Bytes of two float32 buffers with a frequency for every second dimension of a head."""
 TAGS = 4 * 4 * LAYERS
 BLOCKS = WEIGHTS // 64
-SIZES = {
+BYTES = {
     "float32": 4 * (WEIGHTS + REST),
     "bf16": 2 * (WEIGHTS + REST),
     "w8a16": WEIGHTS + 4 * ROWS + 2 * REST,
@@ -42,11 +45,11 @@ def test_a_variant_is_what_it_is_named(variant: str, checkpoint: Path) -> None:
     assert not model.training
 
 
-@pytest.mark.parametrize("variant", SIZES)
+@pytest.mark.parametrize("variant", BYTES)
 def test_the_calculated_size_is_the_sum_of_its_parts(variant: str, checkpoint: Path) -> None:
     dtype, scheme = getattr(torch, VARIANTS[variant].dtype), VARIANTS[variant].scheme
     layers = 0 if scheme is None else 4 * LAYERS
-    assert loading.calculated_bytes(checkpoint, dtype, scheme) == (SIZES[variant] + ROTARY, layers)
+    assert loading.calculated_bytes(checkpoint, dtype, scheme) == (BYTES[variant] + ROTARY, layers)
 
 
 @pytest.mark.parametrize("wrong", [(1, 0), (0, 1)], ids=["bytes", "layers"])
@@ -64,21 +67,28 @@ def test_another_size_than_calculated_is_an_error(
         loading.load(task("generate", "nf4", checkpoint))
 
 
-def test_a_quantized_folder_is_loaded_from_and_not_quantized_again(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variant", ["nf4-dq", "w8a16-fp32"])
+def test_a_quantized_folder_is_loaded_and_not_quantized_again(
+    variant: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
-
-    def load(folder: Path, dtype: torch.dtype, quantization_config: object) -> Any:
-        asked.append(folder)
-        return quant.quantize(load_model(checkpoint, dtype), quant.W8A16())
-
-    monkeypatch.setattr(loading, "load_model", load)
-    (tmp_path / "model.safetensors").write_bytes(b"stand-in")
-    plain = task("generate", "w8a16", checkpoint)
+    scheme = SCHEMES[str(VARIANTS[variant].scheme)]
+    saved: Any = quant.quantize(load_model(checkpoint, torch.bfloat16), scheme)
+    saved.save_pretrained(tmp_path)
+    monkeypatch.setattr(loading, "quantize_as", lambda *_: pytest.fail("quantized"))
+    plain = task("generate", variant, checkpoint)
     model, record = loading.load(Task(**{**vars(plain), "quantized": str(tmp_path)}))
-    assert asked == [tmp_path]
-    assert record["footprint_bytes"] == footprint(model).total_bytes == SIZES["w8a16"] + ROTARY
+    assert model.dtype == getattr(torch, VARIANTS[variant].dtype)
+    assert record["calculated_bytes"] == footprint(model).total_bytes
+    name = "model.layers.1.mlp.down_proj"
+    assert torch.equal(model.get_submodule(name).weight, saved.get_submodule(name).weight)
+
+
+def test_a_checkpoint_with_a_tensor_too_many_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path / "model")
+    tensors = load_file(checkpoint / "model.safetensors")
+    save_file({**tensors, "model.extra": torch.zeros(1)}, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RuntimeError, match=r"model\.extra"):
+        loading.load(task("generate", "bf16", tmp_path / "model"))
 
 
 def test_a_folder_that_was_not_quantized_yet_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
