@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quant import native
-from tests.full_size import measure
+from tests.full_size import measure, quantizing
 from tests.full_size.child import environment
 from tests.full_size.conftest import SIZES
 from tests.full_size.measure import Record, Run, chosen, tasks
@@ -102,27 +102,55 @@ def test_a_failure_is_told_and_the_rest_is_measured(tmp_path: Path, monkeypatch:
     assert "quantize" not in record.content
 
 
-def test_a_child_measures_a_model_and_tells_where(
+SMALL = ["--prompt", "5", "--long-prompt", "9", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["measure", *map(str, arguments), *SMALL])
+    measure.main()
+
+
+def test_a_model_is_quantized_on_disk_and_measured_in_a_process_of_its_own(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way, through a process of its own; the environment is told by this one."""
+    """The whole way, but that the environment is told by this process, and that it is not compared with imports."""
     ask = measure.ask_child
     monkeypatch.setattr(measure, "ask_child", lambda text: environment(1) if text == "1" else ask(text))
-    out = tmp_path / "out.json"
-    sizes = ["--prompt", "5", "--long-prompt", "9", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
-    options = ["--in-memory", "--only", "quantize", "generate:w8a16", *sizes]
-    monkeypatch.setattr(sys, "argv", ["measure", str(checkpoint), str(out), *options])
-    measure.main()
+    monkeypatch.setattr(quantizing, "BARE", {"interpreter": quantizing.PEAK})
+    out, work = tmp_path / "out.json", tmp_path / "work"
+    run_main(monkeypatch, checkpoint, out, "--work", work, "--only", "quantize:w8a16", "generate:w8a16")
     content = json.loads(out.read_text())
     assert content["environment"]["threads"] == content["sizes"]["threads"] == 1
     assert content["environment"]["kernels"] == native.variant()
     assert content["model"]["bytes"] == (checkpoint / "model.safetensors").stat().st_size
-    assert "quantize" not in content
+    written = (work / "w8a16" / "model.safetensors").stat().st_size
+    assert content["quantize"]["w8a16"]["bytes_out"] == written < content["model"]["bytes"]
     ((result,),) = content["generate"].values()
     assert [len(repeat) for repeat in result["decode_seconds"]] == [3]
     assert {length: len(seconds) for length, seconds in result["prefill_seconds"].items()} == {"5": 1, "9": 1}
     assert result["loading"]["calculated_bytes"] == result["loading"]["footprint_bytes"]
     assert result["memory_at_end"]["peak"] >= result["loading"]["memory"]["peak"]
+
+
+def test_in_memory_nothing_is_quantized_on_disk(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(measure, "ask_child", lambda text: environment(1) if text == "1" else asked.append(text))
+    monkeypatch.setattr(measure, "measure_quantizing", lambda *_: pytest.fail("quantized"))
+    run_main(monkeypatch, checkpoint, tmp_path / "out.json", "--in-memory", "--only", "quantize", "generate:nf4")
+    assert [Task.from_json(text).quantized for text in asked] == [None]
+
+
+def test_a_failure_is_the_exit_s_message(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(text: str) -> Any:
+        if text == "1":
+            return environment(1)
+        raise subprocess.CalledProcessError(1, "child")
+
+    monkeypatch.setattr(measure, "ask_child", answer)
+    with pytest.raises(SystemExit, match="failed: outside:bf16; repeat with --only"):
+        run_main(monkeypatch, checkpoint, tmp_path / "out.json", "--only", "outside:bf16")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
