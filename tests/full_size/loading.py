@@ -14,7 +14,7 @@ from quant.evaluate.footprint import footprint
 from quant.integrations import bitsandbytes
 from quant.integrations.transformers import build_on_meta, load_config, quiet_transformers
 from quant.selection import select
-from quant.variants import count_layers, quantize_as, scheme_of
+from quant.variants import count_layers, included_by, quantize_as, scheme_of
 from tests.full_size.system import cached_share, memory, weight_files
 from tests.full_size.variants import VARIANTS, Task
 
@@ -78,7 +78,7 @@ def calculated_bytes(folder: Path, dtype: torch.dtype, scheme_name: str | None) 
     scheme = None if scheme_name is None else scheme_of(scheme_name)
     if scheme is None:
         return total, 0
-    chosen = select(model).chosen
+    chosen = select(model, included_by(str(scheme_name), model)).chosen
     for name in chosen:
         weight = model.get_submodule(name).weight
         total += scheme.storage_bytes(*weight.shape) - weight.nbytes

@@ -18,7 +18,7 @@ LLAMA_CPP = {"Q8_0": {"prefill": 23.0, "decode": 5.8}, "Q4_0": {"prefill": 35.0,
 """Tokens per second of llama.cpp with a model of this size on the same kind of machine, 2 cores of a Zen 4, measured
 elsewhere and in another run: an order of magnitude to compare with, where ratios of one run are exact.
 """
-LIKE = {"w8a16": "Q8_0", "nf4": "Q4_0"}
+LIKE = {"w8a16": "Q8_0", "w8a16-full": "Q8_0", "nf4": "Q4_0", "nf4-dq": "Q4_0"}
 """Which format of llama.cpp holds its weights in as many bits."""
 Records = Sequence[dict[str, Any]]
 Seconds = Callable[[dict[str, Any]], float]

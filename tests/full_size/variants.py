@@ -25,6 +25,7 @@ VARIANTS = {
     "float32": Variant("float32"),
     "bf16": Variant("bfloat16"),
     "w8a16": Variant("bfloat16", "w8a16"),
+    "w8a16-full": Variant("bfloat16", "w8a16-full"),
     "nf4": Variant("bfloat16", "nf4"),
     "nf4-dq": Variant("bfloat16", "nf4-dq"),
     "w8a16-fp32": Variant("float32", "w8a16"),
@@ -32,12 +33,12 @@ VARIANTS = {
     "bnb-nf4": Variant("bfloat16", "bnb-nf4"),
 }
 """In the order in which a round visits them."""
-QUANTIZED = ("w8a16", "nf4", "nf4-dq")
+QUANTIZED = ("w8a16", "w8a16-full", "nf4", "nf4-dq")
 PARTS = {
     "quantize": QUANTIZED,
     "generate": tuple(VARIANTS),
-    "compile": ("bf16", "w8a16", "nf4"),
-    "outside": ("float32", "bf16", "w8a16", "nf4"),
+    "compile": ("bf16", "w8a16", "nf4", "nf4-dq"),
+    "outside": ("bf16", "w8a16", "nf4"),
 }
 """Part -> what it is measured for, in the order in which they run."""
 
