@@ -33,6 +33,12 @@ from quant.errors import QuantError
 from quant.schemes import FP4, NF4, Blockwise, Scheme
 from quant.tensor import QuantizedTensor, empty_stored
 
+SAME_BYTES = {
+    "weight": "weight",
+    "weight_absmax": "weight.absmax",
+    "weight_absmax_scale": "weight.nested_absmax",
+}
+"""Ours -> theirs, for the parts that are the same bytes in both layouts. The others are small and made anew."""
 STORAGE_DTYPES = (torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -65,11 +71,10 @@ def from_bitsandbytes(name: str, parts: Mapping[str, Tensor]) -> QuantizedTensor
 
     expected = empty_stored(scheme, state.shape, "meta")
     stored = {"weight": _packed(f"{name}.weight", parts["weight"], expected["weight"].numel())}
-    theirs = {"weight_absmax": "weight.absmax", "weight_absmax_scale": "weight.nested_absmax"}
-    for ours, part in theirs.items():
-        if ours in expected:
-            _check_absmax(f"{name}.{part}", parts[part], expected[ours])
-            stored[ours] = parts[part]
+    for ours in expected.keys() & {"weight_absmax", "weight_absmax_scale"}:
+        part = SAME_BYTES[ours]
+        _check_absmax(f"{name}.{part}", parts[part], expected[ours])
+        stored[ours] = parts[part]
     if state.offset is not None:
         stored["weight_absmax_offset"] = state.offset
     stored["weight_format"] = torch.tensor(scheme.format_tag, dtype=torch.uint8, device="cpu")
