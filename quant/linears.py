@@ -34,6 +34,11 @@ def is_from_bitsandbytes(module: nn.Module) -> bool:
     return type(module).__module__.partition(".")[0] == "bitsandbytes"
 
 
+def is_transposed(module: nn.Module) -> bool:
+    """Whether the linear layer `module` keeps its weight as [in, out]."""
+    return _is_conv1d(type(module))
+
+
 def _is_conv1d(layer_type: type) -> bool:
     return layer_type.__name__ == "Conv1D" and layer_type.__module__ == "transformers.pytorch_utils"
 

@@ -82,19 +82,29 @@ def quantize_as(name: str, model: Any, block_size: int = 64) -> dict[str, str]:
     """
     scheme = scheme_of(name, block_size)
     assert scheme is not None
-    include = None
-    if name.endswith("-full"):
-        heads = sorted(output_heads(model))
-        if not heads:
-            raise QuantError(
-                f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}"
-            )
-        include = ["*", *heads]
+    include = included_by(name, model)
     try:
         return conversion_report(quantize(model, scheme, include=include)).left
     except QuantError as error:
         other = f", or use {name.removesuffix('-full')}" if include else ""
         raise QuantError(f"{name}: {error}{other}") from error
+
+
+def included_by(name: str, model: Any, include: Sequence[str] = ()) -> list[str] | None:
+    """The `include` of `quant.quantize` for one of our variants: `include` (none is all layers), and the heads of
+    `model` for `-full`.
+
+    Raises:
+        QuantError: `-full` where the model has no head.
+    """
+    if not name.endswith("-full"):
+        return list(include) or None
+    heads = sorted(output_heads(model))
+    if not heads:
+        raise QuantError(
+            f"{name}: {type(model).__name__} has no output head to quantize, use {name.removesuffix('-full')}"
+        )
+    return [*(include or ("*",)), *heads]
 
 
 def load_variant(

@@ -5,14 +5,15 @@ for missing and damaged shards; only safetensors are accepted, because a pickle 
 as well: checkpoints that are already quantized, which would be sized and measured as something else.
 """
 
-import json
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from quant.checkpoint.folder import open_checkpoint, read_json
+from quant.checkpoint.headers import read_header
 from quant.errors import QuantError
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -101,7 +102,7 @@ def _check_config(folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
         raise QuantError(f"{path} is missing: pass a folder that save_pretrained wrote, or a hub id")
-    config = _read_json(path)
+    config = read_json(path)
     quantized = config.get("quantization_config") if isinstance(config, dict) else None
     if quantized:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
@@ -111,66 +112,21 @@ def _check_config(folder: Path) -> None:
         )
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise QuantError(
-            f"{path} is not valid JSON ({error}), it is damaged or half-written: download or save it again"
-        ) from error
-
-
 def _check_weights(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = _shards(index)
-    elif (folder / "model.safetensors").is_file():
-        shards = ["model.safetensors"]
-    elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
-        raise QuantError(
-            f"{folder} holds pickled weights only, which are refused because they can run code when read: convert it "
-            "to safetensors where you trust it (transformers' save_pretrained writes them)"
-        )
-    else:
-        raise QuantError(f"{folder} has no model.safetensors: pass a folder that save_pretrained wrote to its end")
-    for shard in shards:
-        path = folder / shard
-        if not path.is_file():
-            raise QuantError(f"{path} is missing: the checkpoint is half-written, download it again")
-        _check_names(path, _tensor_names(path))
+    for header in open_checkpoint(folder).files.values():
+        _check_names(header.path, header.tensors)
 
 
 def _check_present_weights(folder: Path) -> None:
     """Where only sizes are wanted, weights may be missing or cut short, but those that are there must be float."""
     for path in sorted(folder.glob("*.safetensors")):
-        names: list[str] = []
+        names: Iterable[str] = ()
         with suppress(QuantError):
-            names = _tensor_names(path)
+            names = read_header(path).tensors
         _check_names(path, names)
 
 
-def _shards(index: Path) -> list[str]:
-    """Names of the files that a model.safetensors.index.json lists."""
-    content = _read_json(index)
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) for name in names):
-        raise QuantError(f"{index} has no weight_map from tensors to files: the file is damaged, download it again")
-    return sorted(set(names))
-
-
-def _tensor_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file; reads its header only."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise QuantError(f"{path} is damaged or cut short ({error}): download it again") from error
-
-
-def _check_names(path: Path, names: list[str]) -> None:
+def _check_names(path: Path, names: Iterable[str]) -> None:
     for name in names:
         for ending, library in QUANTIZED_BY.items():
             if name.endswith(f".{ending}"):
