@@ -5,7 +5,6 @@ saved before their first forward, which on such CPUs damages what is saved; the 
 """
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from quant import FP4, NF4, BlockwiseLinear, QuantError
 from quant.conversion import convert_checkpoint
 from quant.integrations.transformers import quiet_transformers
 from quant.schemes import Blockwise
-from tests.models import seeded, snapshot, tiny_gpt2, tiny_phi3, tokens
+from tests.models import snapshot, tiny_gpt2, tiny_phi3, tokens
 from tests.strategies import bits, normal
 
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4}
@@ -102,7 +101,7 @@ def assert_same_weights(ours: Any, theirs: Any, layers: int) -> None:
     names = [name for name, module in ours.named_modules() if isinstance(module, BlockwiseLinear)]
     assert len(names) == layers
     for name in names:
-        weight = ours.get_submodule(name).dequantize().weight
+        weight = ours.get_submodule(name).quantized_weight.dequantize()
         expected = their_weight(theirs.get_submodule(name))
         assert weight.dtype == expected.dtype
         assert bits(weight) == bits(expected), name
@@ -137,3 +136,123 @@ def test_a_checkpoint_goes_there_and_back_without_a_bit_changed(
     before, after = quantization(tmp_path / "theirs"), quantization(tmp_path / "back")
     assert {**before, "llm_int8_skip_modules": ["lm_head"]} == {**before, **after}
     assert_same_weights(ours, load(tmp_path / "back"), 8)
+
+
+@pytest.mark.parametrize("scheme", [NF4(32), FP4(128, True), NF4(4096, True)], ids=str)
+def test_every_block_size_is_loaded_by_transformers(float_folder: Path, tmp_path: Path, scheme: Blockwise) -> None:
+    """Its configuration has none: it is in every weight. Without repacking it computes as a float model does."""
+    ours: Any = quant.quantize(load(float_folder), scheme)
+    ours.save_pretrained(tmp_path / "ours")
+    convert_checkpoint(str(tmp_path / "ours"), tmp_path / "theirs", "bitsandbytes")
+    theirs = load(tmp_path / "theirs")
+    assert_same_weights(ours, theirs, 8)
+    for name, module in theirs.named_modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+            assert (name, module.weight.quant_state.blocksize) == (name, scheme.block_size)
+    floats: Any = quant.dequantize(ours)
+    with torch.no_grad():
+        assert torch.equal(theirs(tokens()).logits, floats(tokens()).logits)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "layers"), [(["lm_head", "down_proj"], 6), ([], 9)], ids=["some layers", "nothing, not even the head"]
+)
+def test_what_was_skipped_stays_float(float_folder: Path, tmp_path: Path, skipped: list[str], layers: int) -> None:
+    theirs = load_theirs(float_folder, torch.bfloat16, llm_int8_skip_modules=skipped)
+    theirs.save_pretrained(tmp_path / "theirs")
+    convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    assert_same_weights(load(tmp_path / "ours"), theirs, layers)
+    convert_checkpoint(str(tmp_path / "ours"), tmp_path / "back", "bitsandbytes")
+    assert len(quantization(tmp_path / "back")["llm_int8_skip_modules"]) == 9 - layers
+    assert same_tensors(tensors_of(tmp_path / "back"), tensors_of(tmp_path / "theirs"))
+    assert_same_weights(load(tmp_path / "ours"), load(tmp_path / "back"), layers)
+
+
+def test_conv1d_layers_and_a_tied_head_go_there_and_back(tmp_path: Path) -> None:
+    tiny_gpt2().save_pretrained(tmp_path / "float")
+    theirs = load_theirs(tmp_path / "float", torch.float32, double=True)
+    theirs.save_pretrained(tmp_path / "theirs")
+    convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    ours = load(tmp_path / "ours")
+    assert_same_weights(quant.quantize(load(tmp_path / "float"), NF4(double_quant=True)), theirs, 8)
+    assert_same_weights(ours, theirs, 8)
+    assert ours.lm_head.weight is ours.transformer.wte.weight
+    convert_checkpoint(str(tmp_path / "ours"), tmp_path / "back", "bitsandbytes")
+    assert same_tensors(tensors_of(tmp_path / "back"), tensors_of(tmp_path / "theirs"))
+    assert_same_weights(ours, load(tmp_path / "back"), 8)
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "float32"])
+def test_codes_stored_under_a_float_dtype_are_read_and_written_as_bytes(
+    float_folder: Path, tmp_path: Path, storage: str
+) -> None:
+    theirs = load_theirs(float_folder, torch.bfloat16, bnb_4bit_quant_storage=storage)
+    theirs.save_pretrained(tmp_path / "theirs")
+    convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    assert_same_weights(load(tmp_path / "ours"), theirs, 8)
+    convert_checkpoint(str(tmp_path / "ours"), tmp_path / "back", "bitsandbytes")
+    plain = load_theirs(float_folder, torch.bfloat16)
+    plain.save_pretrained(tmp_path / "plain")
+    assert same_tensors(tensors_of(tmp_path / "back"), tensors_of(tmp_path / "plain"))
+    assert load(tmp_path / "back").config.quantization_config.bnb_4bit_quant_storage == torch.uint8
+
+
+def test_llm_int8_is_refused(float_folder: Path, tmp_path: Path) -> None:
+    theirs = load(float_folder, quantization_config=BitsAndBytesConfig(load_in_8bit=True))
+    theirs.save_pretrained(tmp_path / "theirs")
+    with pytest.raises(QuantError, match=r"\.SCB: a layer of LLM\.int8"):
+        convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    assert not (tmp_path / "ours").exists()
+
+
+needs_repacking = pytest.mark.skipif(
+    not bnb.has_avx512bf16(), reason="only on CPUs with AVX512-BF16 does bitsandbytes repack weights"
+)
+
+
+@needs_repacking
+@pytest.mark.parametrize(
+    ("dtype", "double", "message"),
+    [
+        (torch.float32, False, r"weight\.absmax is torch\.bfloat16 of shape \[\d+, \d+\]: .*AVX512-BF16 before"),
+        (torch.bfloat16, False, r"weight\.absmax is torch\.bfloat16 of shape \[\d+, \d+\]: .*AVX512-BF16 before"),
+        (torch.bfloat16, True, r"bitsandbytes__nf4: the absmax were quantized from bfloat16, .*AVX512-BF16"),
+    ],
+    ids=["float32", "bfloat16", "bfloat16 double"],
+)
+def test_what_is_saved_after_a_forward_on_a_cpu_with_avx512_bf16_is_refused(
+    float_folder: Path, tmp_path: Path, dtype: torch.dtype, double: bool, message: str
+) -> None:
+    theirs = load_theirs(float_folder, dtype, double=double)
+    with torch.no_grad():
+        theirs(tokens())
+    theirs.save_pretrained(tmp_path / "theirs")
+    with pytest.raises(QuantError, match=message):
+        convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+@needs_repacking
+def test_double_quantization_in_float32_hides_that_absmax_were_quantized_again(
+    float_folder: Path, tmp_path: Path
+) -> None:
+    """Then the checkpoint is sound but not the model that it was saved from: it is converted as what it is."""
+    theirs = load_theirs(float_folder, torch.float32, double=True)
+    before = their_weight(theirs.model.layers[0].mlp.down_proj)
+    with torch.no_grad():
+        theirs(tokens())
+    theirs.save_pretrained(tmp_path / "theirs")
+    convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
+    ours, theirs = load(tmp_path / "ours"), load(tmp_path / "theirs")
+    assert_same_weights(ours, theirs, 8)
+    assert not torch.equal(ours.model.layers[0].mlp.down_proj.quantized_weight.dequantize(), before)
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="of their AVX-512 kernel")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="blocks that run over the ends of rows")
+def test_their_cpu_kernel_reads_blocks_that_run_over_the_ends_of_rows() -> None:
+    """So on such CPUs a model with rows of 32 in blocks of 64 is another one there; the files are right."""
+    weight = normal((96, 32))
+    packed, state = bnb.quantize_4bit(weight, blocksize=64, quant_type="nf4")
+    assert torch.equal(bnb.dequantize_4bit(packed, state), quant.quantize_tensor(weight, NF4()).dequantize())
