@@ -144,14 +144,28 @@ def _tied_weights(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
             holders.setdefault(_memory(parameter), []).append(name)
+    declared = _declared_ties(model)
     tied = {}
     for name, module in model.named_modules():
         if is_linear(module):
             weight = module.get_parameter("weight")
             others = [other for other in holders[_memory(weight)] if other != name]
+            if weight.is_meta and name in declared:
+                others.append(declared[name])
             if others:
                 tied[name] = f"weight shared with {others[0]}"
     return tied
+
+
+def _declared_ties(model: nn.Module) -> dict[str, str]:
+    """Names of modules that transformers will tie when their weights are loaded -> the other module, both ways."""
+    ties = {}
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for target, source in (vars(module).get("all_tied_weights_keys") or {}).items():
+            one, other = (prefix + key.removesuffix(".weight") for key in (target, source))
+            ties.update({one: other, other: one})
+    return ties
 
 
 def _memory(parameter: nn.Parameter) -> int:

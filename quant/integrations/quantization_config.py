@@ -50,7 +50,7 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         name = type(self).__name__
-        if not isinstance(format_version, int) or not 1 <= format_version <= FORMAT_VERSION:
+        if type(format_version) is not int or not 1 <= format_version <= FORMAT_VERSION:
             raise QuantError(
                 f"{name}: format_version {format_version!r}, this version of quant reads 1 to {FORMAT_VERSION}: "
                 "upgrade it (pip install -U quant) to read newer checkpoints"

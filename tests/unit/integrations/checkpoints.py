@@ -1,0 +1,73 @@
+"""Saving and loading with transformers, watched: nothing may be missing, left over or of another shape."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from quant.integrations.quantization_config import CONFIGS, QuantConfig
+from quant.integrations.transformers import quiet_transformers
+from quant.schemes import Scheme
+from tests.strategies import bits
+
+
+def config_for(scheme: Scheme, **choice: Any) -> QuantConfig:
+    """The configuration that a user writes for `scheme`."""
+    (kind,) = (kind for kind in CONFIGS if kind.scheme_type is type(scheme))
+    return kind(**vars(scheme), **choice)
+
+
+def save(model: Any, folder: Path, **options: Any) -> Path:
+    """`model.save_pretrained`, quietly; returns `folder`."""
+    with quiet_transformers():
+        model.save_pretrained(folder, **options)
+    return folder
+
+
+def load(folder: Path, auto: Any = AutoModelForCausalLM, **options: Any) -> Any:
+    """`from_pretrained`, with an empty report."""
+    with quiet_transformers():
+        model, report = auto.from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(report.values()), report
+    return model
+
+
+def state(model: nn.Module) -> dict[str, tuple[torch.dtype, torch.Size, list[int]]]:
+    """Everything that `model` stores, to the bit."""
+    return {name: (tensor.dtype, tensor.shape, bits(tensor.reshape(-1))) for name, tensor in model.state_dict().items()}
+
+
+def logits(model: Any, ids: Tensor) -> list[int]:
+    """The bits of the logits of `ids`."""
+    with torch.no_grad():
+        return bits(model(ids).logits.reshape(-1))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """File name -> bytes of everything in `folder`."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def edited(folder: Path, target: Path, **changes: Any) -> Path:
+    """A copy of `folder` with `changes` to the quantization_config in its config.json."""
+    shutil.copytree(folder, target)
+    path = target / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["quantization_config"].update(changes)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return target
+
+
+def without(folder: Path, target: Path, name: str) -> Path:
+    """A copy of `folder` (one file of weights) without the tensor `name`."""
+    shutil.copytree(folder, target)
+    path = target / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[name]
+    save_file(tensors, path, metadata={"format": "pt"})
+    return target

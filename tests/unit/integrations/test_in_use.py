@@ -1,0 +1,148 @@
+"""A quantized checkpoint in the hands of transformers: generate, pipelines, device maps, checkpointing, copies."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import pipeline
+
+import quant
+from quant.modules import QuantizedLinear
+from quant.schemes import NF4, W8A16, Scheme
+from tests.models import tiny_phi3, tokens
+from tests.strategies import scheme_id
+from tests.unit.conftest import save_tokenizer
+from tests.unit.integrations.checkpoints import load, logits, save, state
+
+SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(double_quant=True))
+SPLIT = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scheme], Path]:
+    made: dict[Scheme, Path] = {}
+
+    def folder(scheme: Scheme) -> Path:
+        if scheme not in made:
+            made[scheme] = save(quant.quantize(tiny_phi3(), scheme), tmp_path_factory.mktemp("quantized"))
+            save_tokenizer(made[scheme])
+        return made[scheme]
+
+    return folder
+
+
+def pickled(model: Any) -> Any:
+    return pickle.loads(pickle.dumps(model))
+
+
+def generated(model: Any, **options: Any) -> list[list[int]]:
+    ids = tokens(2, 5)
+    choices: list[list[int]] = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0, **options
+    ).tolist()
+    return choices
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_loaded_model_generates_what_the_quantized_one_does(
+    scheme: Scheme, folders: Callable[[Scheme], Path]
+) -> None:
+    expected = generated(quant.quantize(tiny_phi3(), scheme))
+    loaded = load(folders(scheme))
+    assert generated(loaded) == expected
+    assert generated(loaded, cache_implementation="static") == expected
+    assert generated(loaded, use_cache=False) == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_pipeline_takes_the_folder(scheme: Scheme, folders: Callable[[Scheme], Path]) -> None:
+    generator = pipeline("text-generation", str(folders(scheme)))
+    (result,) = generator("abc", max_new_tokens=4, do_sample=False)
+    assert result["generated_text"].startswith("abc")
+    assert any(isinstance(module, QuantizedLinear) for module in generator.model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:Current model requires:UserWarning")
+@pytest.mark.parametrize("offload_buffers", [False, True])
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {**SPLIT, "model.rotary_emb": "cpu", "lm_head": "disk"}])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_device_maps(
+    scheme: Scheme, device_map: Any, offload_buffers: bool, folders: Callable[[Scheme], Path], tmp_path: Path
+) -> None:
+    expected = logits(load(folders(scheme)), tokens())
+    placed = load(folders(scheme), device_map=device_map, offload_folder=tmp_path, offload_buffers=offload_buffers)
+    assert logits(placed, tokens()) == expected
+    assert logits(placed, tokens()) == expected
+    if isinstance(device_map, dict):
+        codes = placed.model.layers[1].mlp.down_proj.weight
+        assert codes.is_meta == offload_buffers  # codes are buffers, which stay where they are unless asked for
+
+
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}], ids=str)
+def test_quantizing_on_load_with_a_device_map(device_map: Any, tmp_path: Path) -> None:
+    folder = save(tiny_phi3(), tmp_path)
+    placed = load(folder, quantization_config=quant.NF4Config(), device_map=device_map)
+    assert state(placed) == state(quant.quantize(tiny_phi3(), NF4()))
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_gradient_checkpointing_changes_no_gradient(scheme: Scheme, folders: Callable[[Scheme], Path]) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = load(folders(scheme)).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(tokens(), labels=tokens(), use_cache=False).loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(grad, gradients[1][name]) for name, grad in gradients[0].items())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled], ids=["deep", "pickle"])
+def test_copies_are_quantized_models_too(
+    copied: Callable[[Any], Any], scheme: Scheme, folders: Callable[[Scheme], Path], tmp_path: Path
+) -> None:
+    model = load(folders(scheme))
+    other = copied(model)
+    other.model.norm.weight.data.zero_()
+    assert logits(model, tokens()) != logits(other, tokens())
+    assert state(load(save(other, tmp_path))) == state(other)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_cast_of_the_model_leaves_codes_and_scales(scheme: Scheme, folders: Callable[[Scheme], Path]) -> None:
+    """`.to(dtype)`; transformers refuses `.half()` and `.float()` for every quantized model."""
+    model = load(folders(scheme))
+    stored = {name: layer.quantized_weight.stored for name, layer in layers(model)}
+    model.to(torch.bfloat16)
+    for name, layer in layers(model):
+        assert all(torch.equal(tensor, stored[name][part]) for part, tensor in layer.stored.items())
+        assert layer.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="is not supported for quantized model"):
+        model.half()
+
+
+def layers(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear)]
+
+
+def test_a_model_inside_another_module_is_marked(tmp_path: Path) -> None:
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner: Any = tiny_phi3()
+            self.probe: nn.Module = nn.Linear(4, 4)
+
+    wrapper = Wrapper()
+    quant.quantize(wrapper, NF4())
+    assert isinstance(wrapper.probe, QuantizedLinear)
+    assert state(load(save(wrapper.inner, tmp_path))) == state(wrapper.inner)
+    quant.dequantize(wrapper)
+    assert not hasattr(wrapper.inner, "hf_quantizer")
