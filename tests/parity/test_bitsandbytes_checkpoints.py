@@ -170,7 +170,8 @@ def test_what_was_skipped_stays_float(float_folder: Path, tmp_path: Path, skippe
 
 
 def test_conv1d_layers_and_a_tied_head_go_there_and_back(tmp_path: Path) -> None:
-    tiny_gpt2().save_pretrained(tmp_path / "float")
+    model: Any = tiny_gpt2()
+    model.save_pretrained(tmp_path / "float")
     theirs = load_theirs(tmp_path / "float", torch.float32, double=True)
     theirs.save_pretrained(tmp_path / "theirs")
     convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
