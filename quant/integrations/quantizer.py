@@ -8,9 +8,9 @@ weight *in the dtype asked for*: a float32 checkpoint loaded with `dtype=torch.b
 A saved model needs no such step: the names, shapes and dtypes in the file are those of the layers. A model quantized in
 memory becomes one that transformers can save by `mark`, which follows `quant.quantize` and `quant.dequantize`.
 
-Refused: offloading to disk while quantizing (transformers would read the float weights back from the original file), a
-checkpoint that lacks a part of a quantized weight (transformers would fill it with memory as it found it), and tensors
-of another scheme than the configuration's.
+Refused: pickled weights, offloading to disk while quantizing (transformers would read the float weights back from the
+original file), a checkpoint that lacks a part of a quantized weight (transformers would fill it with memory as it found
+it), and tensors of another scheme than the configuration's.
 """
 
 import copy
@@ -75,7 +75,13 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         """What `from_pretrained` converts such a weight with."""
         return QuantizeWeight()
 
-    def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
+    def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> None:
+        pickles = [name for name in checkpoint_files or () if not str(name).endswith(".safetensors")]
+        if pickles:
+            raise QuantError(
+                f"{pickles[0]} is no safetensors file: pickled weights are refused because they can run code when "
+                "read: convert them where you trust them (transformers' save_pretrained writes safetensors)"
+            )
         config = self.quantization_config
         if config.quantized_modules is None:
             selection = select(model, config.include, config.exclude)

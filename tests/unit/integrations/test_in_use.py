@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload, disk_offload
 from torch import nn
 from transformers import pipeline
 
@@ -81,6 +82,22 @@ def test_device_maps(
     if isinstance(device_map, dict):
         codes = placed.model.layers[1].mlp.down_proj.weight
         assert codes.is_meta == offload_buffers  # codes are buffers, which stay where they are unless asked for
+
+
+@pytest.mark.parametrize("offload_buffers", [False, True])
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_accelerate_s_offloading(scheme: Scheme, place: str, offload_buffers: bool, tmp_path: Path) -> None:
+    model: Any = quant.quantize(tiny_phi3(), scheme)
+    expected = logits(model, tokens())
+    options: dict[str, Any] = {"execution_device": torch.device("cpu"), "offload_buffers": offload_buffers}
+    if place == "cpu":
+        cpu_offload(model, **options)
+    else:
+        disk_offload(model, str(tmp_path), **options)
+    assert model.lm_head.weight.is_meta
+    assert model.model.layers[0].mlp.down_proj.weight.is_meta == offload_buffers
+    assert [logits(model, tokens()) for _ in range(2)] == [expected, expected]
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}], ids=str)

@@ -100,6 +100,13 @@ def test_nan_stops_the_loading(tmp_path: Path) -> None:
         load(save(model, tmp_path), quantization_config=quant.W8A16Config())
 
 
+def test_pickled_weights_are_refused(float_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(float_folder / "config.json", tmp_path)
+    torch.save(tiny_phi3().state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(QuantError, match=r"pytorch_model\.bin is no safetensors file: pickled weights are refused"):
+        load(tmp_path, quantization_config=quant.W8A16Config())
+
+
 @pytest.mark.parametrize("device_map", [{**DISK, "lm_head": "cpu"}, "auto"], ids=["named", "auto"])
 def test_quantizing_with_layers_on_disk_is_refused(float_folder: Path, device_map: object, tmp_path: Path) -> None:
     with pytest.raises(QuantError, match="cannot be quantized while it is offloaded to disk: quantize the checkpoint"):

@@ -20,11 +20,8 @@ TARGETS = ["qkv_proj", "down_proj"]
 SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4())
 
 
-# Names that PEFT 0.21 and users still call, and whose end transformers announces.
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:`{name}` is deprecated:FutureWarning")
-    for name in ("is_gradient_checkpointing", "gradient_checkpointing_enable")
-]
+# What users still call, and whose end transformers announces.
+pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 
 
 def base(scheme: Scheme) -> Any:
