@@ -11,6 +11,8 @@
 | `partial` | the folder that is being written: lock, journal, and files of their final size |
 | `run` | a plan from its first byte to the rename |
 | `manifest` | the SHA-256 of everything, and proving a folder intact by it |
+| `summary` | what a quantized folder stores, from its headers |
+| `raw` | bytes of tensors and of open files |
 
 Another conversion than quantizing is another list of jobs for the same `run`.
 

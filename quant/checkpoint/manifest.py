@@ -56,6 +56,7 @@ def describe_weights(header: Header, watch: Callable[[int], None] = lambda _: No
         with header.path.open("rb") as file:
             handle = file.fileno()
             whole.update(file.read(header.data_start))
+            watch(header.data_start)
             for tensor in header.tensors.values():
                 part = hashlib.sha256()
                 for data in runs(handle, tensor.start, tensor.nbytes):
@@ -100,6 +101,8 @@ def verify(folder: Path, watch: Watch = lambda done, total: None) -> Verified:
         QuantError: names the file, and the tensor, that is missing, differs or is not in the manifest; or there is no
             manifest, or one of another format.
     """
+    if not os.path.isdir(folder):  # which takes any name
+        raise QuantError(f"{folder}: no such folder")
     made_by, files = _read_manifest(folder / MANIFEST)
     for pattern in WEIGHT_FILES:
         for path in sorted(folder.glob(pattern)):
@@ -118,8 +121,10 @@ def verify(folder: Path, watch: Watch = lambda done, total: None) -> Verified:
             header = read_header(folder / name)
             _compare(header, describe_weights(header, advance), entry)
             tensors += len(header.tensors)
-        elif describe_file(folder / name)["sha256"] != entry["sha256"]:
-            raise _differs(folder / name)
+        else:
+            if describe_file(folder / name)["sha256"] != entry["sha256"]:
+                raise _differs(folder / name)
+            advance(sizes[name])
     return Verified(len(files), tensors, total, made_by)
 
 

@@ -97,8 +97,10 @@ class Partial:
                 break
             if not kept:
                 self._check_identity(entry, identity)
-            else:
+            elif "finished" in entry:
                 self.finished.update({(file, name): digest for file, name, digest in entry["finished"]})
+            else:
+                break
             kept += len(line)
         return kept
 
@@ -118,19 +120,31 @@ class Partial:
         """Create each file at its final size, with its header.
 
         Raises:
-            OSError: the disk is full.
+            QuantError: the disk is full.
         """
         self._layouts = layouts
         for name, layout in layouts.items():
-            handle = os.open(self.files / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._stack.callback(os.close, handle)
-            self._handles[name] = handle
-            _allocate(handle, layout.size)
-            write_fully(handle, memoryview(layout.header), 0)
+            path = self.files / name
+            try:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                self._stack.callback(os.close, handle)
+                self._handles[name] = handle
+                _allocate(handle, layout.size)
+                write_fully(handle, memoryview(layout.header), 0)
+            except OSError as error:
+                raise _unwritable(f"{path}, of {layout.size:,} bytes,", error) from error
 
     def write(self, tensor: OutputTensor, position: int, data: memoryview) -> None:
-        """Write `data` at byte `position` of `tensor`. Raises OSError."""
-        write_fully(self._handles[tensor.file], data, self._layouts[tensor.file].offsets[tensor.name] + position)
+        """Write `data` at byte `position` of `tensor`.
+
+        Raises:
+            QuantError: it cannot be written.
+        """
+        start = self._layouts[tensor.file].offsets[tensor.name]
+        try:
+            write_fully(self._handles[tensor.file], data, start + position)
+        except OSError as error:
+            raise _unwritable(f"{self.files / tensor.file}: tensor {tensor.name}", error) from error
 
     def digest(self, tensor: OutputTensor) -> str:
         """Hex SHA-256 of what the file holds at the place of `tensor`."""
@@ -138,9 +152,16 @@ class Partial:
         return digest_of(self._handles[tensor.file], start, tensor.nbytes)
 
     def sync(self, job: Job) -> None:
-        """Bring what was written of the outputs of `job` to the disk. Raises OSError."""
-        for file in {tensor.file for tensor in job.outputs}:
-            getattr(os, "fdatasync", os.fsync)(self._handles[file])
+        """Bring what was written of the outputs of `job` to the disk.
+
+        Raises:
+            QuantError: the disk does not take it (some tell only now that they are full).
+        """
+        for tensor in {tensor.file: tensor for tensor in job.outputs}.values():
+            try:
+                getattr(os, "fdatasync", os.fsync)(self._handles[tensor.file])
+            except OSError as error:
+                raise _unwritable(f"{self.files / tensor.file}: tensor {tensor.name}", error) from error
 
     def finish(self, job: Job, digests: Mapping[str, str]) -> None:
         """Enter `job`, whose outputs are on the disk. digests: name of each -> hex SHA-256. One thread at a time."""
@@ -171,6 +192,10 @@ class Partial:
                 shutil.rmtree(self.files)
             (self.folder / JOURNAL).unlink()
             self.folder.rmdir()
+
+
+def _unwritable(what: str, error: OSError) -> QuantError:
+    return QuantError(f"{what} cannot be written ({error.strerror}): make room, then run the same command again")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

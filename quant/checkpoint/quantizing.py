@@ -58,7 +58,7 @@ def cast_job(stored: StoredTensor, dtype: torch.dtype) -> Job:
     output = OutputTensor(stored.path.name, stored.name, dtype, stored.shape)
 
     def produce(inputs: Inputs) -> Iterator[tuple[str, Tensor]]:
-        for chunk in inputs.chunks(stored.name):
+        for chunk in inputs.chunks(stored.name, CHUNK_ELEMENTS):
             values = chunk.to(dtype)
             if chunk.dtype != dtype and not torch.equal(torch.isfinite(values), torch.isfinite(chunk)):
                 raise QuantError(f"{stored} has values beyond the range of {_short(dtype)}: use bfloat16 or float32")
@@ -81,7 +81,7 @@ def _read_cast(inputs: Inputs, stored: StoredTensor, dtype: torch.dtype, run: in
 
 def _read_turned(inputs: Inputs, stored: StoredTensor, dtype: torch.dtype, run: int) -> Iterator[Tensor]:
     """As `_read_cast`, of the transposed matrix."""
-    whole = torch.cat([chunk.to(dtype, copy=True) for chunk in inputs.chunks(stored.name)])
+    whole = torch.cat([chunk.to(dtype, copy=True) for chunk in inputs.chunks(stored.name, CHUNK_ELEMENTS)])
     matrix = whole.view(stored.shape).t().contiguous().view(-1)
     for start in range(0, stored.count, run):
         yield matrix[start : start + run]

@@ -55,7 +55,11 @@ def check_out(out: Path) -> Path:
         QuantError: it is there (an empty folder may be), or its folder is not.
     """
     resolved = out.resolve()
-    if resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir())):
+    try:
+        taken = resolved.exists() and not (resolved.is_dir() and not any(resolved.iterdir()))
+    except OSError as error:  # a name that no file system would take, a folder that may not be read
+        raise QuantError(f"{out} cannot be made ({error.strerror}): name another folder") from error
+    if taken:
         raise QuantError(f"{out} exists: name a folder that does not, or remove it")
     if not (resolved.parent.is_dir() and os.access(resolved.parent, os.W_OK | os.X_OK)):
         raise QuantError(f"{out}: the folder {resolved.parent} does not exist or cannot be written to: name another")
@@ -69,8 +73,8 @@ def run(
 
     Args:
         restart: discard what an interrupted run left, instead of refusing it where it does not fit.
-        watch: called with the bytes that are done, and how many there are: those of the output count twice, when they
-            are written and when they are read back for the manifest.
+        watch: called with the bytes that are done, and how many there are: tensors count when they are written, and
+            files once more when they are read back for the manifest.
 
     Raises:
         QuantError: see `check_out` and `Partial.begin`; a disk that is full; whatever the jobs raise. What is finished
@@ -86,15 +90,14 @@ def run(
             with _keeping_what_is_finished(partial):
                 check_out(out)  # it may have been made until the lock was ours
                 partial.allocate(layouts)
-                progress = _Progress(watch, 2 * nbytes)
+                progress = _Progress(watch, nbytes + sum(tensor.nbytes for job in plan.jobs for tensor in job.outputs))
                 kept = _Jobs(partial, inputs, progress).run(plan.jobs)
                 inputs.check_unchanged()
                 _write_small_files(plan, partial, progress)
                 partial.complete()
     except OSError as error:
         raise QuantError(
-            f"{partial.folder} cannot be written ({error.strerror}), its weights take {nbytes:,} bytes: make room, "
-            "then run the same command again"
+            f"{partial.folder} cannot be completed ({error}): make room, then run the same command again"
         ) from error
     finally:
         partial.close()
@@ -151,19 +154,25 @@ class _Jobs:
             try:
                 return sum(future.result() for future in as_completed(futures))
             except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+                self._stop.set()  # an interrupt comes to this thread only
                 raise
 
     def _do(self, job: Job) -> int:
-        if self._is_intact(job):
-            return len(job.outputs)
-        digests = self._make(job)
-        if not self._stop.is_set():
-            self._partial.sync(job)
-            with self._lock:
-                self._partial.finish(job, digests)
-        return 0
+        """Do `job`; returns the number of its tensors that an earlier run had done."""
+        try:
+            if self._stop.is_set():
+                return 0
+            if self._is_intact(job):
+                return len(job.outputs)
+            digests = self._make(job)
+            if not self._stop.is_set():
+                self._partial.sync(job)
+                with self._lock:
+                    self._partial.finish(job, digests)
+            return 0
+        except BaseException:
+            self._stop.set()
+            raise
 
     def _is_intact(self, job: Job) -> bool:
         """Whether an earlier run finished `job` and its bytes are still what they were."""

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from quant.checkpoint.summary import Summary
 from quant.compare import Comparison
 from quant.inspection import Inspection, Sizing
 
@@ -42,6 +43,11 @@ def sizing_json(sizing: Sizing) -> str:
             "left": sizing.left,
         }
     )
+
+
+def summary_json(model: str, summary: Summary) -> str:
+    """`{"schema": 1, "model": ..., "stored": {"method": ..., "bytes_by_dtype": {...}, ...}}`, fields of `Summary`."""
+    return _dump({"schema": SCHEMA, "model": model, "stored": asdict(summary)})
 
 
 def _inspection(inspection: Inspection) -> dict[str, Any]:

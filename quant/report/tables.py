@@ -6,6 +6,7 @@ Units as the field has them: MB is 10^6 bytes, MiB 2^20, GB 10^9; perplexity cha
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from quant.checkpoint.summary import Summary
 from quant.compare import Comparison, Result
 from quant.inspection import Inspection, Sizing
 
@@ -163,3 +164,24 @@ def sizing_notes(sizing: Sizing) -> Sequence[str]:
         notes.append(f"{sizing.after.quantized_layers} of {sizing.after.linear_layers} linear layers quantized")
         notes += [f"left {name}: {reason}" for name, reason in sizing.left.items()]
     return notes
+
+
+def summary_tables(summary: Summary) -> Sequence[Table]:
+    """The tables of `quant inspect` for a quantized folder."""
+    return [
+        Table(title, ("", "bytes"), (*((name, f"{size:,}") for name, size in sizes.items()), _total(sizes)))
+        for title, sizes in (("Tensors by dtype", summary.bytes_by_dtype), ("Files", summary.bytes_by_file))
+    ]
+
+
+def _total(sizes: dict[str, int]) -> tuple[str, str]:
+    return "total", f"{sum(sizes.values()):,}"
+
+
+def summary_notes(model: str, summary: Summary) -> Sequence[str]:
+    """What is stored, and how."""
+    options = "".join(f", {name} {value}" for name, value in summary.options.items())
+    return (
+        f"{model}: {summary.method}{options}; {summary.layers} layers quantized, the rest in {summary.dtype}; "
+        f"{summary.tensors} tensors",
+    )

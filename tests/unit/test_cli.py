@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quant import __version__, cli
+from quant import __version__
 from quant.variants import VARIANTS
 from tests.unit.cli_runner import QUICK, Outcome, Run, subprocess_run
 
@@ -108,7 +108,7 @@ def test_a_reader_that_closes_the_pipe_does_not_cost_the_files(
     def closed(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(cli, "print_report", closed)
+    monkeypatch.setattr("quant.cli.compare.print_report", closed)
     assert compare_once(run, model_folder, text_file, "--json", tmp_path / "out.json").code == 1
     assert (tmp_path / "out.json").exists()
 

@@ -1,0 +1,61 @@
+"""What a folder that was quantized by this library stores: layers and bytes, from its config.json and headers alone."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from quant.checkpoint.folder import open_checkpoint, read_json
+
+OUR_METHODS = "quant-"
+"""What `quant_method` starts with in the config.json of our folders."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A quantized checkpoint as it is on the disk.
+
+    Attributes:
+        method: `quant_method` of its config.json; options: the other plain values beside it, as format and block size.
+        dtype: of what is not quantized, as config.json has it.
+        layers: how many are quantized; tensors: how many are stored.
+        bytes_by_dtype: name of the dtype -> bytes of its tensors, most first; bytes_by_file: of whole files.
+    """
+
+    method: str
+    options: dict[str, int | bool | str]
+    dtype: str
+    layers: int
+    tensors: int
+    bytes_by_dtype: dict[str, int]
+    bytes_by_file: dict[str, int]
+
+
+def summarize(folder: Path) -> Summary | None:
+    """The summary of `folder`, or None where it is no folder of ours.
+
+    Raises:
+        QuantError: it is one, and its headers or its index are damaged.
+    """
+    path = folder / "config.json"
+    config = read_json(path) if os.path.isfile(path) else None  # which takes any name
+    if not isinstance(config, dict) or not isinstance(config.get("quantization_config"), dict):
+        return None
+    stored = config["quantization_config"]
+    method = stored.get("quant_method")
+    if not isinstance(method, str) or not method.startswith(OUR_METHODS):
+        return None
+    checkpoint = open_checkpoint(folder)
+    by_dtype: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        by_dtype[str(tensor.dtype).removeprefix("torch.")] += tensor.nbytes
+    modules = stored.get("quantized_modules")
+    return Summary(
+        method=method,
+        options={k: v for k, v in stored.items() if k != "quant_method" and isinstance(v, int | str)},
+        dtype=str(config.get("dtype")),
+        layers=len(modules) if isinstance(modules, list) else 0,
+        tensors=len(checkpoint.tensors),
+        bytes_by_dtype=dict(by_dtype.most_common()),
+        bytes_by_file={name: header.size for name, header in checkpoint.files.items()},
+    )

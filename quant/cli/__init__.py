@@ -1,0 +1,61 @@
+"""The command line, `quant` and `python -m quant`: parses, calls, prints. Bad input is one line on stderr and exit
+code 2. One file per command.
+
+What can be refused without a model is refused before one is looked for.
+"""
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from quant import __version__
+from quant.cli.compare import compare_command
+from quant.cli.inspect import inspect_command
+from quant.cli.quantize import quantize_command
+from quant.errors import QuantError
+
+app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""click's UsageError, of whichever click this typer brings with it: everything that its parser refuses."""
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Quantize language models, and measure what that does to them."""
+    if version:
+        typer.echo(f"quant {__version__}")
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+app.command("compare")(compare_command)
+app.command("inspect")(inspect_command)
+app.command("quantize")(quantize_command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        code = app(standalone_mode=False, prog_name="quant")
+    except QuantError as error:
+        _refuse(str(error))
+    except USAGE_ERROR as error:
+        _refuse(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path if error.ctx else 'quant'} --help")
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            raise
+        raise SystemExit(1) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"quant: {' '.join(message.split())}\n")
+    raise SystemExit(2) from None
