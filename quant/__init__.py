@@ -11,11 +11,10 @@ from quant.integrations.registration import announce
 from quant.modules import BlockwiseLinear, W8A16Linear
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from quant.tensor import QuantizedTensor, quantize_tensor
+from quant.version import __version__
 
 if TYPE_CHECKING:
     from quant.integrations.quantization_config import FP4Config, INT4Config, NF4Config, W8A16Config
-
-__version__ = "0.1.0"
 
 __all__ = [
     "FP4",
@@ -32,6 +31,7 @@ __all__ = [
     "Scheme",
     "W8A16Config",
     "W8A16Linear",
+    "__version__",
     "conversion_report",
     "dequantize",
     "quantize",

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant import __version__
 from quant.checkpoint.folder import is_plain_name, read_json
 from quant.checkpoint.headers import Header, read_header
 from quant.checkpoint.raw import digest_of, runs
 from quant.errors import QuantError
+from quant.version import __version__
 
 MANIFEST = "quant-manifest.json"
 FORMAT_VERSION = 1

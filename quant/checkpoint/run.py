@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant import __version__
 from quant.checkpoint.folder import INDEX, Checkpoint
 from quant.checkpoint.headers import read_header
 from quant.checkpoint.layout import FileLayout, index_text, lay_out
@@ -28,6 +27,7 @@ from quant.checkpoint.plan import Job, OutputTensor, Plan
 from quant.checkpoint.raw import raw_bytes
 from quant.checkpoint.reading import Inputs
 from quant.errors import QuantError
+from quant.version import __version__
 
 WORKERS = 2
 

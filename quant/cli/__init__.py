@@ -9,11 +9,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from quant import __version__
 from quant.cli.compare import compare_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
 from quant.errors import QuantError
+from quant.version import __version__
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 USAGE_ERROR: Any = typer.BadParameter.__base__

@@ -171,11 +171,11 @@ def test_an_unknown_format_is_refused_first(tmp_path: Path) -> None:
         convert_checkpoint("missing", tmp_path / "out", "gguf")
 
 
-def test_an_output_that_exists_is_refused(their_folder: Path, tmp_path: Path) -> None:
+def test_an_output_that_exists_is_refused_before_the_model_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
     with pytest.raises(QuantError, match=r"out exists: name a folder that does not"):
-        convert_checkpoint(str(their_folder), tmp_path / "out", "quant")
+        convert_checkpoint(str(tmp_path / "missing"), tmp_path / "out", "quant")
 
 
 @pytest.mark.parametrize(

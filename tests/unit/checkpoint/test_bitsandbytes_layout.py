@@ -143,6 +143,10 @@ PLAIN = {
     "a level short": (put("weight.quant_map", lambda t: t[:15]), r"weight\.quant_map holds other levels"),
     "levels of bfloat16": (put("weight.quant_map", lambda t: t.bfloat16()), r"weight\.quant_map holds other levels"),
     "codes cut short": (put("weight", lambda t: t[:-1]), r"down_proj\.weight has 194 bytes where its shape needs 195"),
+    "codes too long": (
+        put("weight", lambda t: torch.cat([t, t[:1]])),
+        r"down_proj\.weight has 196 bytes where its shape needs 195",
+    ),
     "codes in rows": (
         put("weight", lambda t: t.view(3, 65)),
         r"\[3, 65\] and not packed codes .*repacked",
