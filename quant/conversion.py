@@ -31,7 +31,7 @@ from quant.integrations.bitsandbytes_config import bitsandbytes_config, is_bitsa
 from quant.integrations.skeleton import check_present
 from quant.integrations.transformers import build_on_meta
 from quant.linears import is_linear, read_linear
-from quant.schemes import Scheme
+from quant.schemes import Blockwise, Scheme
 from quant.sources import Source, open_source
 from quant.streaming import CONFIG, small_files
 
@@ -76,7 +76,8 @@ def convert_checkpoint(
         make = _from_bitsandbytes if to == OURS else _to_bitsandbytes
         converted, config = make(source, inputs, config)
     texts = {CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n"}
-    plan = Plan(converted.jobs, checkpoint.sharded, {"to": to}, texts, small_files(source))
+    settings = {"to": to, "scheme": str(converted.scheme), "dtype": str(converted.dtype)}
+    plan = Plan(converted.jobs, checkpoint.sharded, settings, texts, small_files(source))
     return ConvertedCheckpoint(run(plan, checkpoint, out, restart, watch), converted.scheme, converted.layers)
 
 
@@ -104,21 +105,16 @@ def _from_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -
             f"{dtype} there to have the model loaded in it"
         )
     ours = QuantConfig.of(converted.scheme, converted.layers).to_dict()
-    return converted, {**config, "dtype": dtype, "quantization_config": ours}
+    kept = {name: value for name, value in config.items() if name != "torch_dtype"}  # the older name of dtype
+    return converted, {**kept, "dtype": dtype, "quantization_config": ours}
 
 
 def _to_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -> tuple[Converted, dict[str, Any]]:
     """The jobs, and the new content of config.json."""
-    from quant.integrations.quantization_config import read_config  # noqa: PLC0415  (imports transformers)
-
-    found = read_config(config.get("quantization_config"))
-    if found is None:
-        raise QuantError(f"{source.folder} is not a checkpoint of this library ({_method(config)}): {_ELSE}")
-    scheme = check_exportable(found.scheme)
+    scheme, names = _read_ours(source.folder, config)
     if not (config.get("dtype") or config.get("torch_dtype")):
         raise QuantError(f"{source.folder}: its config.json has no dtype, which the layers dequantize to: add it")
     skeleton, layers = _skeleton(source, inputs.checkpoint)
-    names = set(found.quantized_modules or ())
     if not names <= layers.keys():
         raise QuantError(
             f"{source.folder}: {min(names - layers.keys())}, one of the quantized_modules of its config.json, is no "
@@ -128,6 +124,19 @@ def _to_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -> 
     converted = jobs_to_bitsandbytes(inputs, chosen, scheme, source.dtype)
     theirs = bitsandbytes_config(skeleton, chosen, scheme, source.dtype)
     return converted, {**config, "quantization_config": theirs}
+
+
+def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Blockwise, set[str]]:
+    """The scheme and the names of the quantized layers, from the content of config.json."""
+    from quant.integrations.quantization_config import read_config  # noqa: PLC0415  (imports transformers)
+
+    try:
+        found = read_config(config.get("quantization_config"))
+        if found is not None:
+            return check_exportable(found.scheme), set(found.quantized_modules or ())
+    except QuantError as error:
+        raise QuantError(f"{folder}: {error}") from error
+    raise QuantError(f"{folder} is not a checkpoint of this library ({_method(config)}): {_ELSE}")
 
 
 def _skeleton(source: Source, checkpoint: Checkpoint) -> tuple[Any, dict[str, torch.Size]]:

@@ -11,6 +11,7 @@ converted into something that no model can load, or that one loads with rows and
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,8 @@ def jobs_from_bitsandbytes(inputs: Inputs, layers: Mapping[str, torch.Size]) -> 
     kinds: dict[tuple[Blockwise, torch.dtype], str] = {}
     chosen = tuple(name for name in layers if name in parts)
     for name in chosen:
-        weight = from_bitsandbytes(name, _read_parts(inputs, name, parts[name]))
+        with _naming(inputs):
+            weight = from_bitsandbytes(name, _read_parts(inputs, name, parts[name]))
         if weight.shape != layers[name]:
             raise QuantError(
                 f"{inputs.checkpoint.folder}: {name} has a weight {list(weight.shape)}, the model's is "
@@ -118,10 +120,20 @@ def jobs_to_bitsandbytes(
                 "quantized: the two do not belong together"
             )
         stored = _read_parts(inputs, name, parts[name])
-        theirs = to_bitsandbytes(name, QuantizedTensor(scheme, shape, dtype, stored))
+        with _naming(inputs):
+            theirs = to_bitsandbytes(name, QuantizedTensor(scheme, shape, dtype, stored))
         copied = {SAME_BYTES[ours]: ours for ours in empty_stored(scheme, shape, "meta") if ours in SAME_BYTES}
         jobs[f"{name}.weight"] = _layer_job(inputs, name, theirs, copied)
     return Converted(_with_copies(inputs, jobs, parts), scheme, dtype, tuple(layers))
+
+
+@contextmanager
+def _naming(inputs: Inputs) -> Iterator[None]:
+    """Errors about a tensor say of which checkpoint it is."""
+    try:
+        yield
+    except QuantError as error:
+        raise QuantError(f"{inputs.checkpoint.folder}: {error}") from error
 
 
 def _parts_by_layer(inputs: Inputs, pattern: re.Pattern[str]) -> dict[str, list[str]]:

@@ -1,68 +1,30 @@
 """Checkpoints that transformers saves of models quantized by bitsandbytes: into ours and back, bit for bit.
 
-`F.dequantize_4bit` is what bitsandbytes computes with where it does not repack weights for AVX512-BF16. Models are
-saved before their first forward, which on such CPUs damages what is saved; the last tests hold what happens otherwise.
+Models are saved before their first forward, which on some CPUs damages what is saved (`test_bitsandbytes_faults`).
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes.functional as bnb
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
 import quant
-from quant import FP4, NF4, BlockwiseLinear, QuantError
+from quant import FP4, NF4, QuantError
 from quant.conversion import convert_checkpoint
-from quant.integrations.transformers import quiet_transformers
 from quant.schemes import Blockwise
-from tests.models import snapshot, tiny_gpt2, tiny_phi3, tokens
-from tests.strategies import bits, normal
+from tests.models import snapshot, tiny_gpt2, tokens
+from tests.parity.checkpoints import assert_same_weights, load, load_theirs
+from tests.strategies import bits
 
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4}
 DTYPES = (torch.bfloat16, torch.float32)
 SMALL = "17KB"
 """Shards of this size part the codes of a layer from its absmax."""
-
-
-@pytest.fixture(autouse=True)
-def eager() -> Iterator[None]:
-    """What bitsandbytes wrapped in torch.compile runs uncompiled, and transformers says nothing but errors."""
-    with torch.compiler.set_stance("force_eager"), quiet_transformers():
-        yield
-
-
-@pytest.fixture(scope="module")
-def float_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Phi-3 in float32."""
-    folder = tmp_path_factory.mktemp("float")
-    with quiet_transformers():
-        tiny_phi3().save_pretrained(folder)
-    return folder
-
-
-def load(folder: Path, **options: Any) -> Any:
-    """The model in `folder`, with nothing missing and nothing left over."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-    assert not any(info.values()), info
-    return model
-
-
-def load_theirs(folder: Path, dtype: torch.dtype, kind: str = "nf4", double: bool = False, **options: Any) -> Any:
-    """A float model quantized by bitsandbytes while it is loaded."""
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=kind,
-        bnb_4bit_use_double_quant=double,
-        bnb_4bit_compute_dtype=dtype,
-        **options,
-    )
-    return load(folder, dtype=dtype, quantization_config=config)
 
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:
@@ -85,31 +47,6 @@ def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def quantization(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"]
     return config
-
-
-def their_weight(layer: Any) -> Tensor:
-    """What bitsandbytes dequantizes, as one row: its CPU kernel misreads blocks that run over the ends of rows."""
-    state = layer.weight.quant_state
-    shape, state.shape = state.shape, torch.Size((state.shape.numel(),))
-    weight: Tensor = bnb.dequantize_4bit(layer.weight.data, state).view(shape)
-    state.shape = shape
-    return weight
-
-
-def assert_same_weights(ours: Any, theirs: Any, layers: int) -> None:
-    """Of all quantized layers, bit for bit, down to the dtype; everything else of the models is the same too."""
-    names = [name for name, module in ours.named_modules() if isinstance(module, BlockwiseLinear)]
-    assert len(names) == layers
-    for name in names:
-        weight = ours.get_submodule(name).quantized_weight.dequantize()
-        expected = their_weight(theirs.get_submodule(name))
-        assert weight.dtype == expected.dtype
-        assert bits(weight) == bits(expected), name
-    stored = {name: tensor for name, tensor in theirs.state_dict().items() if ".weight." not in name}
-    others = [name for name in stored if name.rpartition(".")[0] not in names]
-    assert len(others) > 3
-    for name in others:
-        assert bits(ours.state_dict()[name]) == bits(stored[name]), name
 
 
 @pytest.mark.parametrize("double", [False, True], ids=["plain", "double"])
@@ -205,55 +142,3 @@ def test_llm_int8_is_refused(float_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantError, match=r"\.SCB: a layer of LLM\.int8"):
         convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
     assert not (tmp_path / "ours").exists()
-
-
-needs_repacking = pytest.mark.skipif(
-    not bnb.has_avx512bf16(), reason="only on CPUs with AVX512-BF16 does bitsandbytes repack weights"
-)
-
-
-@needs_repacking
-@pytest.mark.parametrize(
-    ("dtype", "double", "message"),
-    [
-        (torch.float32, False, r"weight\.absmax is torch\.bfloat16 of shape \[\d+, \d+\]: .*AVX512-BF16 before"),
-        (torch.bfloat16, False, r"weight\.absmax is torch\.bfloat16 of shape \[\d+, \d+\]: .*AVX512-BF16 before"),
-        (torch.bfloat16, True, r"bitsandbytes__nf4: the absmax were quantized from bfloat16, .*AVX512-BF16"),
-    ],
-    ids=["float32", "bfloat16", "bfloat16 double"],
-)
-def test_what_is_saved_after_a_forward_on_a_cpu_with_avx512_bf16_is_refused(
-    float_folder: Path, tmp_path: Path, dtype: torch.dtype, double: bool, message: str
-) -> None:
-    theirs = load_theirs(float_folder, dtype, double=double)
-    with torch.no_grad():
-        theirs(tokens())
-    theirs.save_pretrained(tmp_path / "theirs")
-    with pytest.raises(QuantError, match=message):
-        convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
-    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
-
-
-@needs_repacking
-def test_double_quantization_in_float32_hides_that_absmax_were_quantized_again(
-    float_folder: Path, tmp_path: Path
-) -> None:
-    """Then the checkpoint is sound but not the model that it was saved from: it is converted as what it is."""
-    theirs = load_theirs(float_folder, torch.float32, double=True)
-    before = their_weight(theirs.model.layers[0].mlp.down_proj)
-    with torch.no_grad():
-        theirs(tokens())
-    theirs.save_pretrained(tmp_path / "theirs")
-    convert_checkpoint(str(tmp_path / "theirs"), tmp_path / "ours", "quant")
-    ours, theirs = load(tmp_path / "ours"), load(tmp_path / "theirs")
-    assert_same_weights(ours, theirs, 8)
-    assert not torch.equal(ours.model.layers[0].mlp.down_proj.quantized_weight.dequantize(), before)
-
-
-@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="of their AVX-512 kernel")
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="blocks that run over the ends of rows")
-def test_their_cpu_kernel_reads_blocks_that_run_over_the_ends_of_rows() -> None:
-    """So on such CPUs a model with rows of 32 in blocks of 64 is another one there; the files are right."""
-    weight = normal((96, 32))
-    packed, state = bnb.quantize_4bit(weight, blocksize=64, quant_type="nf4")
-    assert torch.equal(bnb.dequantize_4bit(packed, state), quant.quantize_tensor(weight, NF4()).dequantize())
