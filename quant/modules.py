@@ -80,7 +80,8 @@ class QuantizedLinear(nn.Module):
         """
         matrix = as_matrix(weight, self._layer_type)
         if matrix.shape != (self.out_features, self.in_features):
-            raise QuantError(f"{self}: expected a weight for {self._layer_type.__name__}, got {list(weight.shape)}")
+            expected = [self.out_features, self.in_features]
+            raise QuantError(f"{self}: expected a weight [out, in] = {expected}, got {list(matrix.shape)}")
         return dict(quantize_tensor(matrix, self.scheme).stored)
 
     @property

@@ -33,7 +33,13 @@ from quant.selection import Selection, select
 
 
 class QuantizeWeight(ConversionOps):  # type: ignore[misc]
-    """Turns the weight of one layer, as it comes from the file, into the tensors that its quantized layer stores."""
+    """Turns the weight of one layer, as it comes from the file, into the tensors that its quantized layer stores.
+
+    What cannot be quantized is told in `errors`: transformers would catch an exception and raise one of its own.
+    """
+
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
 
     def convert(self, input_dict: dict[str, Any], model: Any = None, **_: Any) -> dict[str, Tensor]:
         """input_dict: name of the weight -> tensor or [tensor]; returns name -> tensor of each stored part."""
@@ -43,7 +49,8 @@ class QuantizeWeight(ConversionOps):  # type: ignore[misc]
         try:
             stored = model.get_submodule(path).encode(weight)
         except QuantError as error:
-            raise QuantError(f"{path}: {error}") from error
+            self.errors.append(f"{path}: {error}")
+            return {}
         return {f"{path}.{part}": tensor for part, tensor in stored.items()}
 
 
@@ -55,6 +62,7 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
     def __init__(self, quantization_config: QuantConfig, **kwargs: Any) -> None:
         # A copy, because the layers' names are written into it, and one configuration may load several models.
         super().__init__(copy.deepcopy(quantization_config), **kwargs)
+        self.errors: list[str] = []
 
     def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
         """Raises:
@@ -73,7 +81,7 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
 
     def get_quantize_ops(self) -> QuantizeWeight:
         """What `from_pretrained` converts such a weight with."""
-        return QuantizeWeight()
+        return QuantizeWeight(self.errors)
 
     def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> None:
         pickles = [name for name in checkpoint_files or () if not str(name).endswith(".safetensors")]
@@ -91,6 +99,8 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         self.quantization_config = QuantConfig.of(config.scheme, report.converted)
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
+        if self.errors:
+            raise QuantError("; ".join(self.errors[:3]))
         for name, layer in _quantized_layers(model):
             _check_loaded(name, layer)
         return model

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import quant
 from quant.errors import QuantError
@@ -93,11 +94,21 @@ def test_tensors_of_another_size_are_refused(
 
 
 def test_nan_stops_the_loading(tmp_path: Path) -> None:
-    """transformers collects errors of a conversion and raises one of its own; ours is in its report."""
     model = tiny_phi3()
     model.get_submodule(LAYER).weight.data[3, 3] = torch.nan
-    with pytest.raises(RuntimeError, match="conversion"):
+    with pytest.raises(QuantError, match=rf"^{LAYER}: weight of shape \[128, 256\] has 1 NaN or infinite values"):
         load(save(model, tmp_path), quantization_config=quant.W8A16Config())
+
+
+def test_a_weight_of_another_shape_stops_the_loading(float_folder: Path, tmp_path: Path) -> None:
+    """Which transformers does not look at where the weight is to be quantized."""
+    folder = shutil.copytree(float_folder, tmp_path / "transposed")
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors[f"{LAYER}.weight"] = tensors[f"{LAYER}.weight"].t().contiguous()
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(QuantError, match=rf"{LAYER}: W8A16Linear.*\[out, in\] = \[128, 256\], got \[256, 128\]"):
+        load(folder, quantization_config=quant.W8A16Config())
 
 
 def test_pickled_weights_are_refused(float_folder: Path, tmp_path: Path) -> None:
