@@ -1,5 +1,6 @@
 """What a job yields is written only where it is what the plan says: a conversion with a slip never makes a folder."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_a_job_reads_any_tensor(checkpoint: Checkpoint, tmp_path: Path) -> None:
     run(Plan((job,), sharded=True, settings={}), checkpoint, tmp_path / "out")
     assert open_checkpoint(tmp_path / "out").tensors["sum"].shape == (4,)
     assert torch.equal(load_file(tmp_path / "out" / "other.safetensors")["sum"], 2 * torch.arange(4.0))
+
+
+def test_short_writes_are_continued(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system, or a signal, may leave a write unfinished."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, position: pwrite(handle, data[:3], position))
+    run(plan(("x", torch.arange(6.0)), Y), checkpoint, tmp_path / "out")
+    assert load_file(tmp_path / "out" / SINGLE)["x"].tolist() == [[0.0, 1, 2], [3, 4, 5]]
 
 
 Y = ("y", torch.zeros(4, dtype=torch.int8))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from quant.checkpoint.folder import INDEX, Checkpoint, open_checkpoint
 from quant.checkpoint.manifest import MANIFEST
+from quant.checkpoint.partial import Partial
 from quant.checkpoint.plan import Job, Plan
 from quant.checkpoint.reading import Inputs
 from quant.checkpoint.run import run
@@ -269,6 +270,23 @@ def test_what_is_there_is_never_replaced(checkpoint: Checkpoint, out: Path, kind
     with pytest.raises(QuantError, match="out exists: name a folder that does not, or remove it"):
         run(plan_of(checkpoint, NF4()), checkpoint, out)
     assert sorted(out.parent.iterdir()) == [checkpoint.folder, out]
+
+
+def test_a_folder_that_another_run_made_while_this_one_waited_is_seen_before_the_work(
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = Partial._lock
+
+    def make_first(self: Partial) -> None:
+        out.mkdir()
+        (out / "theirs").touch()
+        lock(self)
+
+    monkeypatch.setattr(Partial, "_lock", make_first)
+    plan, done = counted(interrupted)
+    with pytest.raises(QuantError, match="out exists"):
+        run(plan, checkpoint, out)
+    assert done == []
 
 
 def test_a_folder_that_appears_under_way_is_not_replaced(

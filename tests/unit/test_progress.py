@@ -1,0 +1,26 @@
+"""The bar of bytes: drawn on a terminal, silent elsewhere."""
+
+import pytest
+
+from quant.cli.progress import bytes_bar
+
+
+def test_a_terminal_gets_bytes_speed_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    with bytes_bar("nf4") as watch:
+        watch(1_000_000, 4_000_000)
+        watch(4_000_000, 4_000_000)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "nf4" in err
+    assert "4.0/4.0 MB" in err
+    assert "0:00:00" in err
+
+
+def test_a_pipe_gets_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", False)
+    with bytes_bar("nf4") as watch:
+        watch(1, 2)
+    assert capsys.readouterr() == ("", "")
