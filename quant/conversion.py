@@ -146,7 +146,7 @@ def _skeleton(source: Source, checkpoint: Checkpoint) -> tuple[Any, dict[str, to
         QuantError: the checkpoint lacks a tensor of it.
     """
     skeleton = build_on_meta(source.config, source.dtype, source.trust_remote_code)
-    check_present(skeleton, checkpoint)
+    check_present(skeleton, checkpoint, "download or make it again, from the float checkpoint")
     layers = {name: module for name, module in skeleton.named_modules() if is_linear(module)}
     return skeleton, {name: read_linear(layer).weight.shape for name, layer in layers.items()}
 

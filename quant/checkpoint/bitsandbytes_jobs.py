@@ -65,7 +65,7 @@ def jobs_from_bitsandbytes(inputs: Inputs, layers: Mapping[str, torch.Size]) -> 
     if unknown:
         raise QuantError(
             f"{inputs.checkpoint.folder}: {unknown[0]} is no linear layer of the model that its config.json describes: "
-            "load it with transformers and save it again, so that names in the file are names in the model"
+            "where an older layout has other names, quantize the float checkpoint instead"
         )
     jobs: dict[str, Job] = {}
     kinds: dict[tuple[Blockwise, torch.dtype], str] = {}

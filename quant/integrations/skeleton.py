@@ -60,11 +60,11 @@ def first_float_dtype(checkpoint: Checkpoint) -> torch.dtype:
     return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)
 
 
-def check_present(model: Any, checkpoint: Checkpoint) -> None:
+def check_present(model: Any, checkpoint: Checkpoint, remedy: str = RENAMED) -> None:
     """Every parameter is in the checkpoint under one of its names (tied ones have several).
 
     Raises:
-        QuantError: one is not.
+        QuantError: one is not; the message ends with `remedy`.
     """
     stored = checkpoint.tensors
     ignored = _alternation(model._keys_to_ignore_on_load_missing or ())
@@ -73,8 +73,8 @@ def check_present(model: Any, checkpoint: Checkpoint) -> None:
         names.setdefault(id(parameter), []).append(name)
     for aliases in names.values():
         if not any(name in stored or ignored.search(name) for name in aliases):
-            remedy = f"it is half-written, or of an older layout: {RENAMED}"
-            raise QuantError(f"{checkpoint.folder}: the checkpoint has no tensor {aliases[0]}: {remedy}")
+            reason = f"it is half-written, or of an older layout: {remedy}"
+            raise QuantError(f"{checkpoint.folder}: the checkpoint has no tensor {aliases[0]}: {reason}")
 
 
 def _ignored_patterns(model: Any) -> set[str]:
