@@ -23,10 +23,10 @@ from quant.checkpoint.plan import Job, Plan
 from quant.checkpoint.quantizing import cast_job, quantize_job
 from quant.checkpoint.run import Outcome, check_out, run
 from quant.errors import QuantError
-from quant.integrations.skeleton import first_float_dtype, stored_dtypes
+from quant.integrations.skeleton import first_float_dtype, quantization_config, stored_dtypes
 from quant.integrations.transformers import build_on_meta
 from quant.linears import is_transposed
-from quant.schemes import Blockwise, Scheme
+from quant.schemes import Scheme
 from quant.selection import Selection, select
 from quant.sources import Source, open_source
 from quant.variants import included_by, scheme_of
@@ -34,7 +34,6 @@ from quant.variants import included_by, scheme_of
 CONFIG = "config.json"
 SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
 CODE_FILES = ("*.py",)
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -113,14 +112,6 @@ def plan_quantizing(
     }
     texts = {CONFIG: _config_text(source, scheme, selection)}
     return Plan(jobs, checkpoint.sharded, settings, texts, small_files(source)), selection
-
-
-def quantization_config(scheme: Scheme, layers: Iterable[str]) -> dict[str, Any]:
-    """What config.json says of the quantized layers, for the one who loads them. layers: names in model order."""
-    config: dict[str, Any] = {"quant_method": f"quant-{scheme.name}", "format_version": FORMAT_VERSION}
-    if isinstance(scheme, Blockwise):
-        config.update(block_size=scheme.block_size, double_quant=scheme.double_quant)
-    return {**config, "quantized_modules": list(layers)}
 
 
 def _jobs(

@@ -17,6 +17,7 @@ import torch
 
 from quant.checkpoint.folder import Checkpoint
 from quant.errors import QuantError
+from quant.schemes import Scheme
 
 RENAMED = "load it with from_pretrained and save it again with save_pretrained, which writes today's names"
 MIXED_UP = f"the checkpoint and its config are mixed up, or of an older layout: {RENAMED}"
@@ -49,6 +50,13 @@ def stored_dtypes(model: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> dic
             )
         dtypes[name] = torch.float32 if kept.search(name) else expected[name].dtype
     return dtypes
+
+
+def quantization_config(scheme: Scheme, layers: Iterable[str]) -> dict[str, Any]:
+    """What config.json says of the quantized `layers` (names), so that `from_pretrained` rebuilds them."""
+    from quant.integrations.quantization_config import QuantConfig  # noqa: PLC0415
+
+    return QuantConfig.of(scheme, layers).to_dict()
 
 
 def first_float_dtype(checkpoint: Checkpoint) -> torch.dtype:

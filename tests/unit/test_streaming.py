@@ -15,11 +15,12 @@ from quant.checkpoint.folder import INDEX, open_checkpoint
 from quant.checkpoint.manifest import MANIFEST, verify
 from quant.convert import quantize
 from quant.errors import QuantError
+from quant.integrations.skeleton import quantization_config
 from quant.integrations.transformers import load_model, quiet_transformers
 from quant.schemes import INT4, NF4, SCHEMES
-from quant.streaming import Quantized, quantization_config, quantize_checkpoint
-from quant.variants import quantize_as, scheme_of
-from tests.models import tiny_gpt2, tiny_phi3
+from quant.streaming import Quantized, quantize_checkpoint
+from quant.variants import quantize_as
+from tests.models import tiny_gpt2, tiny_phi3, tokens
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -70,6 +71,24 @@ def test_the_tensors_are_those_of_quantizing_in_memory(
     quantize_checkpoint(str(folders[model]), tmp_path / "out", scheme, dtype=dtype)
     in_memory = quantize(load_model(folders[model], DTYPES[dtype]), SCHEMES[scheme])
     check_equal(tensors_of(tmp_path / "out"), tensors_of(saved(in_memory, tmp_path / "in-memory")))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("model", ["phi3", "phi3-shards", "phi3-tied", "phi3-bfloat16", "gpt2"])
+def test_from_pretrained_loads_the_folder_as_the_model_that_was_quantized_in_memory(
+    folders: dict[str, Path], model: str, scheme: str, tmp_path: Path
+) -> None:
+    quantize_checkpoint(str(folders[model]), tmp_path / "out", scheme)
+    with quiet_transformers():
+        loaded, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+        in_memory = AutoModelForCausalLM.from_pretrained(folders[model])
+    assert not any(info.values())
+    quantize(in_memory, SCHEMES[scheme])
+    check_equal(loaded.state_dict(), in_memory.state_dict())
+    assert torch.equal(loaded(tokens()).logits, in_memory(tokens()).logits)
+    assert loaded.config.to_diff_dict() | {"_name_or_path": ""} == in_memory.config.to_diff_dict() | {
+        "_name_or_path": ""
+    }
 
 
 def test_the_head_too_where_the_scheme_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -170,8 +189,7 @@ def test_the_config_says_how_it_is_quantized(folders: dict[str, Path], tmp_path:
 
 @pytest.mark.parametrize("name", ["w8a16", "fp4"])
 def test_the_config_of_a_scheme(name: str) -> None:
-    scheme = scheme_of(name)
-    assert scheme is not None
+    scheme = SCHEMES[name]
     blocks = {} if name == "w8a16" else {"block_size": 64, "double_quant": False}
     expected = {"quant_method": f"quant-{name}", "format_version": 1, **blocks, "quantized_modules": ["a", "b"]}
     assert quantization_config(scheme, iter(("a", "b"))) == expected

@@ -136,6 +136,28 @@ def test_a_journal_that_was_cut_short_loses_what_it_lacks(
     assert digests(out) == uninterrupted
 
 
+def test_what_follows_a_line_that_was_cut_short_is_kept_the_next_time(
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path
+) -> None:
+    """The rest of that line is removed, so that the next one is a line of its own."""
+    journal = partial / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-20])
+    with pytest.raises(QuantError, match="interrupted"):
+        run(failing(interrupted), checkpoint, out)
+    assert journal.read_bytes() == whole
+    assert run(interrupted, checkpoint, out).kept == sum(len(job.outputs) for job in interrupted.jobs[:FINISHED])
+
+
+def test_a_file_that_has_grown_is_cut_to_its_size(
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path, uninterrupted: dict[str, str]
+) -> None:
+    with (partial / "files" / SHARDS[0]).open("ab") as file:
+        file.write(b"stray")
+    run(interrupted, checkpoint, out)
+    assert digests(out) == uninterrupted
+
+
 @pytest.mark.parametrize(
     "line", [b"\0" * 40 + b"\n", b"\n", b"[]\n", b"{}\n"], ids=["zeros", "empty", "a list", "another table"]
 )
