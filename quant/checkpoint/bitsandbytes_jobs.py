@@ -103,9 +103,11 @@ def jobs_to_bitsandbytes(
         scheme, dtype: of all of them; dtype of the weights before quantization.
 
     Raises:
-        QuantError: layers in the checkpoint that are not in `layers`, and what `to_bitsandbytes` refuses.
+        QuantError: no quantized layers, others than `layers`, and what `to_bitsandbytes` refuses.
     """
     parts = _parts_by_layer(inputs, OUR_PART)
+    if not parts:
+        raise QuantError(f"{inputs.checkpoint.folder} has no layers that this library quantized: nothing to convert")
     unknown = [name for name in parts if name not in layers]
     if unknown:
         raise QuantError(

@@ -147,6 +147,12 @@ OUR_FAULTS = {
         lambda folder: relist(folder, lambda names: names.append("model.extra")),
         r"model\.extra, one of the quantized_modules of its config\.json, is no linear layer of the model",
     ),
+    "no quantized layers": (
+        lambda folder: rewrite(
+            folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if ".weight_" in name]
+        ),
+        r"has no layers that this library quantized: nothing to convert",
+    ),
     "another scheme than the tensors'": (
         lambda folder: configure(
             folder, quantization_config={**config_of(folder)["quantization_config"], "quant_method": "quant-fp4"}
