@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
+from quant.schemes import Scheme
 
 
 @contextmanager
@@ -76,6 +77,13 @@ def build_on_meta(config: Any, dtype: torch.dtype, trust_remote_code: bool = Fal
 
     with _refusing(config.model_type), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+
+
+def on_load(scheme: Scheme, include: list[str] | None) -> Any:
+    """The `quantization_config` for `load_model` that quantizes the layers that `include` chooses, tensor by tensor."""
+    from quant.integrations.quantization_config import QuantConfig  # noqa: PLC0415
+
+    return QuantConfig.of(scheme, include=include)
 
 
 def load_model(
