@@ -123,6 +123,17 @@ class INT4Config(QuantConfig):
 CONFIGS = (W8A16Config, NF4Config, FP4Config, INT4Config)
 
 
+def read_config(content: Any) -> QuantConfig | None:
+    """What the `quantization_config` of a config.json says, None where there is none or it is another library's.
+
+    Raises:
+        QuantError: it is ours, but of a newer version or damaged.
+    """
+    method = content.get("quant_method") if isinstance(content, dict) else None
+    found = next((config for config in CONFIGS if config.method() == method), None)
+    return None if found is None else found(**content)
+
+
 def _list(names: Iterable[str] | str | None) -> list[str] | None:
     if names is None:
         return None
