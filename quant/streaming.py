@@ -104,7 +104,7 @@ def plan_quantizing(
     skeleton = build_on_meta(source.config, source.dtype, source.trust_remote_code)
     selection = select(skeleton, included_by(name, skeleton, include), exclude)
     dtypes = stored_dtypes(skeleton, checkpoint, source.dtype)
-    jobs = _jobs(skeleton, checkpoint, selection, scheme, dtypes)
+    jobs = plan_jobs(skeleton, checkpoint, selection, scheme, dtypes)
     settings = {
         "scheme": str(scheme),
         "dtype": _short(source.dtype),
@@ -114,10 +114,14 @@ def plan_quantizing(
     return Plan(jobs, checkpoint.sharded, settings, texts, small_files(source)), selection
 
 
-def _jobs(
+def plan_jobs(
     skeleton: Any, checkpoint: Checkpoint, selection: Selection, scheme: Scheme, dtypes: dict[str, torch.dtype]
 ) -> tuple[Job, ...]:
-    """A job for every tensor of the checkpoint, in the order of its bytes."""
+    """A job for every tensor of the checkpoint, in the order of its bytes. dtypes: what each is cast to.
+
+    Raises:
+        QuantError: a tensor that holds codes, by its dtype.
+    """
     layers = {id(skeleton.get_submodule(name)) for name in selection.chosen}
     weights = {
         f"{alias}.weight": (alias, is_transposed(module))

@@ -82,9 +82,7 @@ class Partial:
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise QuantError(
-                f"{self.folder} is being written by another run: wait for it, or name another OUT"
-            ) from error
+            raise QuantError(f"{self.folder} is being written by another run: wait, or name another OUT") from error
         path = self.folder / JOURNAL
         if not path.exists() or not os.path.samestat(os.fstat(self._journal.fileno()), path.stat()):
             raise QuantError(f"{self.folder} was finished by another run this moment: look at {self.out}")

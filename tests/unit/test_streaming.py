@@ -11,17 +11,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
-from quant.checkpoint.folder import INDEX, open_checkpoint
+from quant.checkpoint.folder import INDEX, SINGLE, open_checkpoint
 from quant.checkpoint.manifest import MANIFEST, verify
 from quant.convert import quantize
 from quant.errors import QuantError
 from quant.integrations.skeleton import quantization_config
 from quant.integrations.transformers import load_model, quiet_transformers
 from quant.schemes import INT4, NF4, SCHEMES
-from quant.streaming import Quantized, quantize_checkpoint
+from quant.selection import select
+from quant.streaming import Quantized, plan_jobs, quantize_checkpoint
 from quant.variants import quantize_as
-from tests.models import tiny_gpt2, tiny_phi3, tokens
+from tests.models import Shared, tiny_gpt2, tiny_phi3, tokens
 
+OLD_INDEX = "pytorch_model.bin.index.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -118,7 +120,7 @@ def test_what_an_architecture_keeps_in_float32_stays_so(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of layers as well, whose codes are then those of the float32 weight."""
-    monkeypatch.setattr(Phi3ForCausalLM, "_keep_in_fp32_modules_strict", ["post_attention_layernorm", "mlp.*down"])
+    monkeypatch.setattr(Phi3ForCausalLM, "_keep_in_fp32_modules_strict", ["post*layernorm", "down_proj"])
     monkeypatch.setattr(Phi3ForCausalLM, "_keep_in_fp32_modules", ["o_proj"])
     for dtype in ("bfloat16", "float16"):
         out = tmp_path / dtype
@@ -198,7 +200,7 @@ def test_the_config_of_a_scheme(name: str) -> None:
 def test_small_files_are_copied_and_pickles_and_code_are_not(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders["phi3"], tmp_path / "model")
     copied = {"tokenizer.json": "{}", "merges.txt": "a b", "tokenizer.model": "\0", "chat_template.jinja": "{{ x }}"}
-    left = {"modeling.py": "", "pytorch_model.bin": "", "a.pt": "", "README.md": "", MANIFEST: "{}"}
+    left = {"modeling.py": "", "pytorch_model.bin": "", "a.pt": "", "README.md": "", MANIFEST: "{}", OLD_INDEX: "{}"}
     for name, content in {**copied, **left}.items():
         (folder / name).write_text(content, encoding="utf-8")
     (folder / "original").mkdir()
@@ -208,6 +210,7 @@ def test_small_files_are_copied_and_pickles_and_code_are_not(folders: dict[str, 
     assert made == {path.name for path in folders["phi3"].iterdir()} | set(copied) | {MANIFEST}
     for name, content in copied.items():
         assert (tmp_path / "out" / name).read_text(encoding="utf-8") == content
+    assert verify(tmp_path / "out").files == len(made) - 1
     quantize_checkpoint(str(folder), tmp_path / "trusted", "w8a16", trust_remote_code=True)
     assert {path.name for path in (tmp_path / "trusted").iterdir()} == made | {"modeling.py"}
 
@@ -275,6 +278,18 @@ def test_tensors_that_from_pretrained_passes_over_are_copied(folders: dict[str, 
     change(folder, {"model.layers.0.self_attn.rotary_emb.inv_freq": table})
     quantize_checkpoint(str(folder), tmp_path / "out", "nf4", dtype="bfloat16")
     assert torch.equal(tensors_of(tmp_path / "out")["model.layers.0.self_attn.rotary_emb.inv_freq"], table)
+
+
+def test_a_layer_of_two_names_is_quantized_under_the_one_that_is_stored(tmp_path: Path) -> None:
+    model = Shared()
+    save_file({f"second.{name}": t.clone() for name, t in model.second.state_dict().items()}, tmp_path / SINGLE)
+    checkpoint = open_checkpoint(tmp_path)
+    selection = select(model)
+    assert selection.chosen == ("first",)
+    jobs = plan_jobs(model, checkpoint, selection, SCHEMES["w8a16"], dict.fromkeys(checkpoint.tensors, torch.float32))
+    made = {tensor.name: tensor.dtype for job in jobs for tensor in job.outputs}
+    floats = dict.fromkeys(("second.weight_scale", "second.bias"), torch.float32)
+    assert made == {"second.weight": torch.int8, **floats}
 
 
 @pytest.fixture
