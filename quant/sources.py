@@ -39,8 +39,10 @@ class Source:
     trust_remote_code: bool
 
 
-def open_source(model: str, dtype: str = "auto", trust_remote_code: bool = False) -> Source:
-    """Find the files of MODEL.
+def open_source(
+    model: str, dtype: str = "auto", trust_remote_code: bool = False, allow_quantized: bool = False
+) -> Source:
+    """Find the files of MODEL, whose weights are float unless it may be quantized.
 
     Raises:
         QuantError: no such model, unreadable or incomplete files, unknown dtype.
@@ -48,7 +50,9 @@ def open_source(model: str, dtype: str = "auto", trust_remote_code: bool = False
     if model == REFERENCE:
         folder = local_folder(str(reference_model.FOLDER))
     else:
-        folder = local_folder(PHI_3_MINI_ID if model == PHI_3_MINI else model, trust_remote_code)
+        folder = local_folder(
+            PHI_3_MINI_ID if model == PHI_3_MINI else model, trust_remote_code, allow_quantized=allow_quantized
+        )
     config = transformers.load_config(folder, trust_remote_code)
     return Source(model, folder, config, parse_dtype(dtype, config), trust_remote_code)
 

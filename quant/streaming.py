@@ -111,7 +111,7 @@ def plan_quantizing(
         "layers": list(selection.chosen),
     }
     texts = {CONFIG: _config_text(source, scheme, selection)}
-    return Plan(jobs, checkpoint.sharded, settings, texts, _copies(source)), selection
+    return Plan(jobs, checkpoint.sharded, settings, texts, small_files(source)), selection
 
 
 def plan_jobs(
@@ -152,7 +152,7 @@ def _config_text(source: Source, scheme: Scheme, selection: Selection) -> str:
     return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
-def _copies(source: Source) -> dict[str, Path]:
+def small_files(source: Source) -> dict[str, Path]:
     """The small files to copy: name -> file. Not the configuration, indexes and manifests, which are made anew."""
     patterns = SMALL_FILES + (CODE_FILES if source.trust_remote_code else ())
     paths = sorted(path for pattern in patterns for path in source.folder.glob(pattern) if path.is_file())

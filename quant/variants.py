@@ -14,7 +14,7 @@ import torch
 from quant.convert import conversion_report, quantize
 from quant.errors import QuantError
 from quant.integrations import bitsandbytes
-from quant.integrations.transformers import build_on_meta, load_config, load_model
+from quant.integrations.transformers import build_on_meta, load_config, load_model, on_load
 from quant.linears import is_linear
 from quant.modules import QuantizedLinear
 from quant.schemes import SCHEMES, Blockwise, Scheme
@@ -120,10 +120,17 @@ def load_variant(
     Raises:
         QuantError: it cannot be loaded or quantized that way; the message says why.
     """
-    config = bitsandbytes.quantization_config(name, dtype) if name in bitsandbytes.NAMES else None
-    model = load_model(folder, dtype, device, trust_remote_code, config)
-    if scheme_of(name) is not None:
-        quantize_as(name, model, block_size)
+    scheme = scheme_of(name, block_size)
+    config = None
+    if name in bitsandbytes.NAMES:
+        config = bitsandbytes.quantization_config(name, dtype)
+    elif scheme is not None:
+        skeleton = build_on_meta(load_config(folder, trust_remote_code), dtype, trust_remote_code)
+        config = on_load(scheme, included_by(name, skeleton))
+    try:
+        model = load_model(folder, dtype, device, trust_remote_code, config)
+    except QuantError as error:
+        raise QuantError(f"{name}: {error}") from error
     quantized, linear = count_layers(model)
     if name != BASELINE and not quantized:
         raise QuantError(f"{name}: nothing was converted, {type(model).__name__} has no layers for it: leave it out")

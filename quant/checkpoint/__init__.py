@@ -8,6 +8,8 @@
 | `plan` | what is to be made: files, their tensors, and jobs that produce them from others |
 | `layout` | where each tensor of an output file goes: known before anything is computed |
 | `quantizing` | the jobs that quantize or cast one tensor, in chunks |
+| `bitsandbytes_jobs` | the jobs that make a checkpoint of bitsandbytes one of ours, or back |
+| `bitsandbytes_layout`, `bitsandbytes_state` | one weight of bitsandbytes, to and from ours; the JSON beside it |
 | `partial` | the folder that is being written: lock, journal, and files of their final size |
 | `run` | a plan from its first byte to the rename |
 | `manifest` | the SHA-256 of everything, and proving a folder intact by it |

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from quant.cli.compare import compare_command
+from quant.cli.convert import convert_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
 from quant.errors import QuantError
@@ -35,6 +36,7 @@ def root(
 
 
 app.command("compare")(compare_command)
+app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)
 app.command("quantize")(quantize_command)
 

@@ -28,22 +28,25 @@ QUANTIZED_BY = {
 """Last parts of the names of tensors that only quantized layers have, and whose layers those are."""
 
 
-def local_folder(model: str, trust_remote_code: bool = False, weights: bool = True) -> Path:
+def local_folder(
+    model: str, trust_remote_code: bool = False, weights: bool = True, allow_quantized: bool = False
+) -> Path:
     """The folder with the files of `model`, a local folder or a hub id (downloaded into the hub's cache).
 
     Args:
         weights: whether safetensors are needed (sizes need only config.json).
+        allow_quantized: whether the checkpoint may be quantized already.
 
     Raises:
         QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network, an already quantized
-            checkpoint.
+            checkpoint where that is not allowed.
     """
     path = Path(model)
     if not _exists(path):
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise QuantError(f"model {model!r}: no such folder, and not a hub id like 'organisation/name'")
         code = CODE_FILES if trust_remote_code else ()
-        _check_config(_download(model, ("config.json",)))  # before gigabytes follow
+        _check_config(_download(model, ("config.json",)), allow_quantized)  # before gigabytes follow
         path = _download(model, (MODEL_FILES if weights else ("config.json",)) + code)
         if weights and not any(path.glob("*.safetensors")):
             raise QuantError(
@@ -53,10 +56,10 @@ def local_folder(model: str, trust_remote_code: bool = False, weights: bool = Tr
             )
     if not path.is_dir():
         raise QuantError(f"model {model!r} is a file: pass the folder that holds config.json and the safetensors files")
-    _check_config(path)
+    _check_config(path, allow_quantized)
     if weights:
-        _check_weights(path)
-    else:
+        _check_weights(path, allow_quantized)
+    elif not allow_quantized:
         _check_present_weights(path)
     return path
 
@@ -98,13 +101,13 @@ def hub_reachable() -> bool:
     return True
 
 
-def _check_config(folder: Path) -> None:
+def _check_config(folder: Path, allow_quantized: bool) -> None:
     path = folder / "config.json"
     if not path.is_file():
         raise QuantError(f"{path} is missing: pass a folder that save_pretrained wrote, or a hub id")
     config = read_json(path)
     quantized = config.get("quantization_config") if isinstance(config, dict) else None
-    if quantized:
+    if quantized and not allow_quantized:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
         raise QuantError(
             f"{folder} is already quantized (its config.json has a quantization_config, method {method!r}): pass the "
@@ -112,9 +115,10 @@ def _check_config(folder: Path) -> None:
         )
 
 
-def _check_weights(folder: Path) -> None:
+def _check_weights(folder: Path, allow_quantized: bool) -> None:
     for header in open_checkpoint(folder).files.values():
-        _check_names(header.path, header.tensors)
+        if not allow_quantized:
+            _check_names(header.path, header.tensors)
 
 
 def _check_present_weights(folder: Path) -> None:

@@ -16,7 +16,6 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from transformers.utils.quantization_config import QuantizationConfigMixin
-from typing_extensions import Self
 
 from quant.errors import QuantError
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
@@ -76,11 +75,12 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
         return f"quant-{cls.scheme_type.name}"
 
     @classmethod
-    def of(cls, scheme: Scheme, quantized_modules: Iterable[str]) -> Self:
-        """The configuration of a model whose `quantized_modules` (names) are quantized under `scheme`."""
+    def of(cls, scheme: Scheme, quantized_modules: Iterable[str] | None = None, **choice: Any) -> "QuantConfig":
+        """The configuration of a model whose `quantized_modules` (names) are quantized under `scheme`; or which of them
+        are to be, by `include` and `exclude`.
+        """
         (found,) = (config for config in CONFIGS if config.scheme_type is type(scheme))
-        config: Self = found(quantized_modules=quantized_modules, **asdict(scheme))
-        return config
+        return found(quantized_modules=quantized_modules, **choice, **asdict(scheme))
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds; the constructor takes it back."""
@@ -121,6 +121,17 @@ class INT4Config(QuantConfig):
 
 
 CONFIGS = (W8A16Config, NF4Config, FP4Config, INT4Config)
+
+
+def read_config(content: Any) -> QuantConfig | None:
+    """What the `quantization_config` of a config.json says, None where there is none or it is another library's.
+
+    Raises:
+        QuantError: it is ours, but of a newer version or damaged.
+    """
+    method = content.get("quant_method") if isinstance(content, dict) else None
+    found = next((config for config in CONFIGS if config.method() == method), None)
+    return None if found is None else found(**content)
 
 
 def _list(names: Iterable[str] | str | None) -> list[str] | None:

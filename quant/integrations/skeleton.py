@@ -33,7 +33,7 @@ def stored_dtypes(model: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> dic
         QuantError: the checkpoint does not fit the model.
     """
     expected, stored = model.state_dict(), checkpoint.tensors
-    _check_present(model, checkpoint)
+    check_present(model, checkpoint)
     ignored = _alternation(_ignored_patterns(model))
     kept = _alternation(_float32_patterns(model, dtype))
     dtypes = {}
@@ -68,8 +68,12 @@ def first_float_dtype(checkpoint: Checkpoint) -> torch.dtype:
     return next((dtype for dtype in dtypes if dtype.is_floating_point and dtype.itemsize > 1), torch.float32)
 
 
-def _check_present(model: Any, checkpoint: Checkpoint) -> None:
-    """Every parameter is in the checkpoint under one of its names (tied ones have several)."""
+def check_present(model: Any, checkpoint: Checkpoint, remedy: str = RENAMED) -> None:
+    """Every parameter is in the checkpoint under one of its names (tied ones have several).
+
+    Raises:
+        QuantError: one is not; the message ends with `remedy`.
+    """
     stored = checkpoint.tensors
     ignored = _alternation(model._keys_to_ignore_on_load_missing or ())
     names: dict[int, list[str]] = {}
@@ -77,8 +81,8 @@ def _check_present(model: Any, checkpoint: Checkpoint) -> None:
         names.setdefault(id(parameter), []).append(name)
     for aliases in names.values():
         if not any(name in stored or ignored.search(name) for name in aliases):
-            remedy = f"it is half-written, or of an older layout: {RENAMED}"
-            raise QuantError(f"{checkpoint.folder}: the checkpoint has no tensor {aliases[0]}: {remedy}")
+            reason = f"it is half-written, or of an older layout: {remedy}"
+            raise QuantError(f"{checkpoint.folder}: the checkpoint has no tensor {aliases[0]}: {reason}")
 
 
 def _ignored_patterns(model: Any) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from quant.errors import QuantError
+from quant.schemes import Scheme
 
 
 @contextmanager
@@ -78,6 +79,13 @@ def build_on_meta(config: Any, dtype: torch.dtype, trust_remote_code: bool = Fal
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
 
 
+def on_load(scheme: Scheme, include: list[str] | None) -> Any:
+    """The `quantization_config` for `load_model` that quantizes the layers that `include` chooses, tensor by tensor."""
+    from quant.integrations.quantization_config import QuantConfig  # noqa: PLC0415
+
+    return QuantConfig.of(scheme, include=include)
+
+
 def load_model(
     folder: Path,
     dtype: torch.dtype,
@@ -98,16 +106,18 @@ def load_model(
 
     check_device(device)
     remedy = "use --device cpu or cuda:N, or a smaller model" if device == "auto" else ""
+    # None would overrule the quantization_config that a checkpoint has.
+    quantization = {} if quantization_config is None else {"quantization_config": quantization_config}
     with _refusing(f"{folder} on device {device}", remedy), quiet_transformers():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             device_map=None if device == "cpu" else device,
             trust_remote_code=trust_remote_code,
-            quantization_config=quantization_config,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in `info`, and refused below by name
+            **quantization,
         )
     _check_complete(folder, info)
     return model.eval()

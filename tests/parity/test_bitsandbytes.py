@@ -5,7 +5,6 @@ Everything is compared bit for bit. bitsandbytes compiles a part of its fallback
 here it runs eagerly, which gives the same bits in a tenth of the time.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import bitsandbytes.functional as bnb
@@ -20,13 +19,6 @@ from tests.strategies import bits, normal
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4}
-
-
-@pytest.fixture(autouse=True)
-def eager() -> Iterator[None]:
-    """What bitsandbytes wrapped in torch.compile runs uncompiled."""
-    with torch.compiler.set_stance("force_eager"):
-        yield
 
 
 def theirs(weight: Tensor, scheme: Blockwise) -> tuple[Tensor, Any]:

@@ -16,9 +16,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from quant import cli, reference_model
+from quant.conversion import convert_checkpoint
 from quant.evaluate import generation
 from tests.models import tiny_phi3
 from tests.unit.cli_runner import Outcome, Run
+from tests.unit.converted import SCHEME, save_ours
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 SHARPNESS = 20
@@ -67,6 +69,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the head's weight shared with the embedding."""
     return save_model(tmp_path_factory.mktemp("tied-phi3"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def our_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model quantized and saved by this library, 8 of its 9 linear layers; not to be changed."""
+    return save_ours(model_folder, tmp_path_factory.mktemp("quantized") / "ours", SCHEME)
+
+
+@pytest.fixture(scope="session")
+def their_folder(our_folder: Path) -> Path:
+    """The same in bitsandbytes' format; not to be changed."""
+    return convert_checkpoint(str(our_folder), our_folder.with_name("theirs"), "bitsandbytes").outcome.out
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +146,18 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def damaged_folder(model_folder: Path, tmp_path: Path) -> Path:
     """A copy of the tiny model, for a test to damage."""
     return shutil.copytree(model_folder, tmp_path / "model")
+
+
+@pytest.fixture
+def ours(our_folder: Path, tmp_path: Path) -> Path:
+    """A copy of `our_folder`, for a test to change."""
+    return shutil.copytree(our_folder, tmp_path / "ours")
+
+
+@pytest.fixture
+def theirs(their_folder: Path, tmp_path: Path) -> Path:
+    """A copy of `their_folder`, for a test to change."""
+    return shutil.copytree(their_folder, tmp_path / "theirs")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from quant.integrations.quantization_config import CONFIGS, QuantConfig
+from quant.integrations.quantization_config import QuantConfig
 from quant.integrations.transformers import quiet_transformers
 from quant.schemes import Scheme
 from tests.strategies import bits
@@ -18,8 +18,7 @@ from tests.strategies import bits
 
 def config_for(scheme: Scheme, **choice: Any) -> QuantConfig:
     """The configuration that a user writes for `scheme`."""
-    (kind,) = (kind for kind in CONFIGS if kind.scheme_type is type(scheme))
-    return kind(**vars(scheme), **choice)
+    return QuantConfig.of(scheme, **choice)
 
 
 def save(model: Any, folder: Path, **options: Any) -> Path:
