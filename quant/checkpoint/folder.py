@@ -19,6 +19,7 @@ from quant.checkpoint.headers import Header, StoredTensor, read_header
 from quant.errors import QuantError
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 WEIGHTS = ".safetensors"
 SINGLE = f"model{WEIGHTS}"
 INDEX = "model.safetensors.index.json"

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from quant.checkpoint.file_io import digest_of, read_chunks
-from quant.checkpoint.folder import WEIGHTS, is_plain_name, read_json
+from quant.checkpoint.folder import ADAPTER, WEIGHTS, is_plain_name, read_json
 from quant.checkpoint.headers import Header, read_header
 from quant.errors import QuantError
 from quant.version import __version__
 
 MANIFEST = "quant-manifest.json"
 FORMAT_VERSION = 1
-WEIGHT_FILES = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "*.gguf", "adapter_config.json")
+WEIGHT_FILES = ("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "*.gguf", ADAPTER)
 """What a loader may take weights from, or be led to them by: may not be there without being in the manifest."""
 
 Watch = Callable[[int, int], None]

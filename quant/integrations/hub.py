@@ -13,13 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from quant.checkpoint.folder import CONFIG, WEIGHTS, open_checkpoint, read_json
+from quant.checkpoint.folder import ADAPTER, CONFIG, WEIGHTS, open_checkpoint, read_json
 from quant.checkpoint.headers import read_header
 from quant.checkpoint.small_files import CODE_FILES, SMALL_FILES
 from quant.errors import QuantError
 
 MODEL_FILES = (*SMALL_FILES, f"*{WEIGHTS}")
-ADAPTER = "adapter_config.json"
 CONNECT_SECONDS = 5
 QUANTIZED_BY = {
     "weight_absmax": "quant",
