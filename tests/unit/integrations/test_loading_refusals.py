@@ -43,13 +43,21 @@ def quantized_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sche
 def test_each_stored_tensor_is_missed_by_name(
     scheme: Scheme, quantized_folder: Callable[[Scheme], Path], tmp_path: Path
 ) -> None:
-    """transformers would fill it with memory as it found it."""
+    """transformers would fill it with memory as it found it. Offloaded, too: accelerate then moves what it loaded."""
     folder = quantized_folder(scheme)
     layer = load(folder).get_submodule(LAYER)
     for part in layer.stored:
         damaged = without(folder, tmp_path / part, f"{LAYER}.{part}")
-        with pytest.raises(QuantError, match=rf"{LAYER}\.{part} is not in the checkpoint"):
-            load(damaged)
+        for placed in ({}, {"device_map": {**DISK, "lm_head": "cpu"}, "offload_folder": tmp_path / "offloaded"}):
+            with pytest.raises(QuantError, match=rf"{LAYER}\.{part} is not in the checkpoint"):
+                load(damaged, **placed)
+
+
+def test_a_missing_bias_is_missed_by_name(tmp_path: Path) -> None:
+    folder = save(quant.quantize(tiny_gpt2(), W8A16()), tmp_path / "gpt2")
+    name = "transformer.h.0.mlp.c_fc.bias"
+    with pytest.raises(QuantError, match=rf"{name} is not in the checkpoint"):
+        load(without(folder, tmp_path / "damaged", name))
 
 
 def test_a_float_weight_that_is_missing_is_missed_when_quantizing(float_folder: Path, tmp_path: Path) -> None:
