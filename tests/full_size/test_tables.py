@@ -26,7 +26,8 @@ def record(decode: float, prefill: float, size: int = 4 * GB, calculated: int | 
 RUN: dict[str, Any] = {
     "model": {"name": "phi3", "bytes": 7_642_000_000},
     "environment": {
-        "cpu": "CPU", "threads": 2, "wait_policy": "default", "kernels": "avx512", "torch": "2", "transformers": "5", "date": "2026-01-01",
+        "cpu": "CPU", "threads": 2, "wait_policy": "default",
+        "kernels": "avx512", "torch": "2", "transformers": "5", "date": "2026-01-01",
     },
     "sizes": {"prompt": 64, "long_prompt": 512, "new_tokens": 4, "rounds": 3, "threads": 2},
     "quantize": {
@@ -119,6 +120,6 @@ def test_parts_that_were_not_run_are_left_out_and_the_machine_is_named() -> None
     text = markdown({key: RUN[key] for key in ("model", "environment", "sizes", "outside")})
     assert text.count("**") == 2
     assert text.splitlines()[-1] == (
-        "phi3, 7.64 GB; CPU, 2 threads, torch 2, transformers 5, avx512 kernels; decoding 3 tokens after 64, 3 rounds, "
-        "2026-01-01."
+        "phi3, 7.64 GB; CPU, 2 threads, OMP_WAIT_POLICY default, torch 2, transformers 5, avx512 kernels; decoding "
+        "3 tokens after 64, 3 rounds, 2026-01-01."
     )
