@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from quant.dtypes import dtype_name
 from quant.evaluate.footprint import Footprint, footprint
 from quant.modules import QuantizedLinear
 from quant.variants import count_layers, quantize_as
@@ -60,9 +61,7 @@ def inspect_model(model: Any) -> Inspection:
     for candidate, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
             name = candidate
-            example = {
-                key: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for key, t in module.state_dict().items()
-            }
+            example = {key: f"{dtype_name(t.dtype)} {list(t.shape)}" for key, t in module.state_dict().items()}
             break
     return Inspection(dict(leaves.most_common()), linear, quantized, footprint(model), name, example)
 

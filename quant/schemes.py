@@ -26,6 +26,8 @@ from quant.errors import QuantError
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 DOUBLE_QUANT_BLOCK = 256
+METHOD_PREFIX = "quant-"
+"""With a scheme's name behind it: the `quant_method` in the config.json of models that this library quantized."""
 FORMAT_BYTES = 4
 """Bytes of the tag (uint8 [4]) that a blockwise layer stores so that its tensors cannot be read as another scheme's."""
 

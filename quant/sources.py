@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from quant import reference_model
+from quant.dtypes import MODEL_DTYPES, dtype_name
 from quant.errors import QuantError
 from quant.evaluate.limits import check_positions, check_vocabulary, position_limit
 from quant.evaluate.windows import TokenWindows
@@ -24,8 +25,6 @@ PHI_3_MINI = "phi-3-mini"
 PHI_3_MINI_ID = "microsoft/Phi-3-mini-4k-instruct"
 LARGEST_DEFAULT_WINDOW = 2048
 """Phi-3-mini's sliding window is 2047, beyond which attention is no longer full; and longer windows cost memory."""
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def build_for_sizing(model: str, dtype: str = "auto", trust_remote_code: bool = 
         name = str(reference_model.FOLDER) if model == REFERENCE else model
         config = transformers.load_config(local_folder(name, trust_remote_code, weights=False), trust_remote_code)
     parsed = parse_dtype(dtype, config)
-    return transformers.build_on_meta(config, parsed, trust_remote_code), str(parsed).removeprefix("torch.")
+    return transformers.build_on_meta(config, parsed, trust_remote_code), dtype_name(parsed)
 
 
 def parse_dtype(name: str, config: Any) -> torch.dtype:
@@ -77,15 +76,15 @@ def parse_dtype(name: str, config: Any) -> torch.dtype:
     if name == "auto":
         return transformers.config_dtype(config)
     check_dtype_name(name)
-    return DTYPES[name]
+    return MODEL_DTYPES[name]
 
 
 def check_dtype_name(name: str) -> None:
     """Raises:
-    QuantError: neither "auto" nor one of `DTYPES`.
+    QuantError: neither "auto" nor one of `MODEL_DTYPES`.
     """
-    if name != "auto" and name not in DTYPES:
-        raise QuantError(f"unknown dtype {name!r}: use auto, {', '.join(DTYPES)}")
+    if name != "auto" and name not in MODEL_DTYPES:
+        raise QuantError(f"unknown dtype {name!r}: use auto, {', '.join(MODEL_DTYPES)}")
 
 
 def read_text(text: Path | None, dataset: str | None) -> str:

@@ -74,6 +74,10 @@ def scheme_of(name: str, block_size: int = 64) -> Scheme | None:
     return replace(scheme, block_size=block_size) if isinstance(scheme, Blockwise) else scheme
 
 
+OURS = tuple(name for name in VARIANTS if scheme_of(name) is not None)
+"""Those that this library applies itself, to a skeleton or to files."""
+
+
 def quantize_as(name: str, model: Any, block_size: int = 64) -> dict[str, str]:
     """Quantize `model` in place as one of our variants; returns the linear layers that were left: name -> reason.
 

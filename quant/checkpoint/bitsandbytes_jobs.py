@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from quant.checkpoint.bitsandbytes_layout import SAME_BYTES, from_bitsandbytes, to_bitsandbytes
-from quant.checkpoint.headers import StoredTensor
 from quant.checkpoint.plan import Job, OutputTensor
 from quant.checkpoint.reading import Inputs
+from quant.checkpoint.tensor_jobs import cast_job
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.schemes import Blockwise
 from quant.tensor import QuantizedTensor, empty_stored
@@ -83,7 +84,7 @@ def jobs_from_bitsandbytes(inputs: Inputs, layers: Mapping[str, torch.Size]) -> 
         copied = {ours: theirs for ours, theirs in SAME_BYTES.items() if ours in weight.stored}
         jobs[f"{name}.weight"] = _layer_job(inputs, name, weight.stored, copied)
     if len(kinds) > 1:
-        found = ", ".join(f"{name}: {scheme} of {_short(dtype)}" for (scheme, dtype), name in kinds.items())
+        found = ", ".join(f"{name}: {scheme} of {dtype_name(dtype)}" for (scheme, dtype), name in kinds.items())
         raise QuantError(
             f"{inputs.checkpoint.folder} has layers of several kinds ({found}), a model of ours has one: "
             "quantize the float checkpoint"
@@ -188,17 +189,6 @@ def _with_copies(inputs: Inputs, jobs: Mapping[str, Job], parts: Mapping[str, li
     """
     spent = {f"{name}.{part}" for name, found in parts.items() for part in found} - jobs.keys()
     tensors = inputs.checkpoint.tensors
-    return tuple(jobs.get(name) or _copy_job(stored) for name, stored in tensors.items() if name not in spent)
-
-
-def _copy_job(stored: StoredTensor) -> Job:
-    output = OutputTensor(stored.path.name, stored.name, stored.dtype, stored.shape)
-
-    def produce(inputs: Inputs) -> Iterator[tuple[str, Tensor]]:
-        return ((stored.name, chunk) for chunk in inputs.chunks(stored.name))
-
-    return Job((output,), produce)
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return tuple(
+        jobs.get(name) or cast_job(stored, stored.dtype) for name, stored in tensors.items() if name not in spent
+    )

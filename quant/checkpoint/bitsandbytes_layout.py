@@ -27,8 +27,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from quant.checkpoint.bitsandbytes_state import DTYPES, PREFIX, SAVE_AGAIN, WeightState, read_state, state_tensor
+from quant.checkpoint.bitsandbytes_state import PREFIX, SAVE_AGAIN, WeightState, read_state, state_tensor
 from quant.codebooks import DYNAMIC8_LEVELS, LEVELS
+from quant.dtypes import MODEL_DTYPES
 from quant.errors import QuantError
 from quant.schemes import FP4, NF4, Blockwise, Scheme
 from quant.tensor import QuantizedTensor, empty_stored
@@ -93,10 +94,10 @@ def to_bitsandbytes(name: str, quantized: QuantizedTensor) -> dict[str, Tensor]:
         QuantError: not NF4 or FP4, another shape or dtype, stored tensors that do not fit the scheme and the shape.
     """
     scheme = check_exportable(quantized.scheme)
-    if quantized.dtype not in DTYPES.values() or len(quantized.shape) != 2:
+    if quantized.dtype not in MODEL_DTYPES.values() or len(quantized.shape) != 2:
         raise QuantError(
-            f"{name}: bitsandbytes holds weights [out, in] of {', '.join(DTYPES)}, this one is {quantized.dtype} of "
-            f"shape {list(quantized.shape)}: quantize the float checkpoint in another dtype"
+            f"{name}: bitsandbytes holds weights [out, in] of {', '.join(MODEL_DTYPES)}, this one is {quantized.dtype} "
+            f"of shape {list(quantized.shape)}: quantize the float checkpoint in another dtype"
         )
     _check_stored(name, quantized)
     stored = quantized.stored

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant.dtypes import MODEL_DTYPES, dtype_name
 from quant.errors import QuantError
 from quant.schemes import DOUBLE_QUANT_BLOCK, FP4, NF4, Blockwise
 
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PREFIX = "weight.quant_state.bitsandbytes__"
 """The tensor's name behind the layer's, up to its ending "nf4" or "fp4"."""
 SAVE_AGAIN = "load the float model again, quantize it and save it before its first forward"
@@ -61,17 +61,17 @@ def read_state(name: str, parts: Mapping[str, Tensor]) -> WeightState:
     shape, dtype = _field(key, fields, "shape", list), _field(key, fields, "dtype", str)
     if len(shape) != 2 or not all(type(size) is int and 0 < size < 2**31 for size in shape):
         raise QuantError(f"{key} has shape {shape}: only weights [out, in] can be read")
-    if dtype not in DTYPES:
-        raise QuantError(f"{key} has dtype {dtype!r}: only weights of {', '.join(DTYPES)} can be read")
-    return WeightState(scheme, torch.Size(shape), DTYPES[dtype], _offset(key, fields) if double_quant else None)
+    if dtype not in MODEL_DTYPES:
+        raise QuantError(f"{key} has dtype {dtype!r}: only weights of {', '.join(MODEL_DTYPES)} can be read")
+    return WeightState(scheme, torch.Size(shape), MODEL_DTYPES[dtype], _offset(key, fields) if double_quant else None)
 
 
 def state_tensor(state: WeightState) -> Tensor:
-    """uint8: the JSON, field by field in bitsandbytes' order; `state.dtype` must be one of `DTYPES`."""
+    """uint8: the JSON, field by field in bitsandbytes' order; `state.dtype` must be one of `MODEL_DTYPES`."""
     fields: dict[str, Any] = {
         "quant_type": state.scheme.name,
         "blocksize": state.scheme.block_size,
-        "dtype": str(state.dtype).removeprefix("torch."),
+        "dtype": dtype_name(state.dtype),
         "shape": list(state.shape),
     }
     if state.offset is not None:

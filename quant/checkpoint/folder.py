@@ -18,7 +18,9 @@ from typing import Any
 from quant.checkpoint.headers import Header, StoredTensor, read_header
 from quant.errors import QuantError
 
-SINGLE = "model.safetensors"
+CONFIG = "config.json"
+WEIGHTS = ".safetensors"
+SINGLE = f"model{WEIGHTS}"
 INDEX = "model.safetensors.index.json"
 
 

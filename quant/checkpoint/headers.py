@@ -84,7 +84,6 @@ class Header:
         path: the file; size: its bytes; modified: its time of modification in nanoseconds.
         digest: hex SHA-256 of its first bytes, up to the data.
         data_start: offset of the data.
-        metadata: the free strings of the header.
         tensors: name -> tensor, in the order of their bytes.
     """
 
@@ -93,7 +92,6 @@ class Header:
     modified: int
     digest: str
     data_start: int
-    metadata: Mapping[str, str]
     tensors: Mapping[str, StoredTensor]
 
 
@@ -130,7 +128,6 @@ def read_header(path: Path) -> Header:
         modified=status.st_mtime_ns,
         digest=hashlib.sha256(prefix + text).hexdigest(),
         data_start=start,
-        metadata=metadata,
         tensors={tensor.name: tensor for tensor in tensors},
     )
 

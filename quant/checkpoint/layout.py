@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from quant.checkpoint.headers import LENGTH_BYTES, NAMES
 from quant.checkpoint.plan import OutputTensor
-from quant.errors import QuantError
 
 ALIGNMENT = 8
 """Of the data: the header is filled up with spaces."""
@@ -28,17 +27,11 @@ class FileLayout:
     size: int
 
 
-def lay_out(file: str, tensors: Sequence[OutputTensor]) -> FileLayout:
-    """The layout of `file` with these tensors.
-
-    Raises:
-        QuantError: two tensors of one name.
-    """
+def lay_out(tensors: Sequence[OutputTensor]) -> FileLayout:
+    """The layout of a file with these tensors, whose names differ."""
     entries: dict[str, object] = {"__metadata__": METADATA}
     starts, position = {}, 0
     for tensor in sorted(tensors, key=_order):
-        if tensor.name in starts:
-            raise QuantError(f"{file}: two tensors would be called {tensor.name}")
         starts[tensor.name] = position
         entries[tensor.name] = {
             "dtype": NAMES[tensor.dtype],

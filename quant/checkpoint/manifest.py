@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant.checkpoint.folder import is_plain_name, read_json
+from quant.checkpoint.file_io import digest_of, read_chunks
+from quant.checkpoint.folder import WEIGHTS, is_plain_name, read_json
 from quant.checkpoint.headers import Header, read_header
-from quant.checkpoint.raw import digest_of, runs
 from quant.errors import QuantError
 from quant.version import __version__
 
@@ -46,7 +46,7 @@ class Verified:
 
 
 def describe_weights(header: Header, watch: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
-    """The manifest's entry for a safetensors file, from its bytes. watch: called with the size of each run read.
+    """The manifest's entry for a safetensors file, from its bytes. watch: called with the size of each chunk read.
 
     Raises:
         QuantError: the file cannot be read.
@@ -59,7 +59,7 @@ def describe_weights(header: Header, watch: Callable[[int], None] = lambda _: No
             watch(header.data_start)
             for tensor in header.tensors.values():
                 part = hashlib.sha256()
-                for data in runs(handle, tensor.start, tensor.nbytes):
+                for data in read_chunks(handle, tensor.start, tensor.nbytes):
                     whole.update(data)
                     part.update(data)
                     watch(len(data))
@@ -144,7 +144,7 @@ def _read_manifest(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
 
 def _is_entry(name: str, entry: Any) -> bool:
     needed = {"bytes": int, "sha256": str}
-    if name.endswith(".safetensors"):
+    if name.endswith(WEIGHTS):
         needed.update(header_sha256=str, tensors=dict)
     return isinstance(entry, dict) and all(type(entry.get(key)) is kind for key, kind in needed.items())
 

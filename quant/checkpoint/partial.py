@@ -1,6 +1,6 @@
 """The folder that a run writes, until it is renamed to OUT: `OUT.partial`, which holds
 
-    journal.jsonl    what the run is (its first line), then a line for every job that is finished
+    journal.jsonl    what the run is, and which tensors are finished (`quant.checkpoint.journal`)
     files/           what will be OUT, every safetensors file at its final size from the start
 
 A run that was killed at any moment, by a signal or by the power, leaves no OUT and a partial folder that the same
@@ -8,30 +8,30 @@ command takes up:
 
 * a job is entered in the journal only when its bytes are on the disk (`fdatasync` comes before the line is written),
   with their SHA-256. The entry itself may be lost, then the job is done again;
-* a line that was cut short is dropped, with all that follow;
 * what is entered is read back and must have its checksum; what has not is done again;
 * OUT appears by one rename, when all files are on the disk.
 
-Two runs into the same OUT exclude each other by a lock on the journal (`flock`), which dies with its process. Refused,
-and not removed: a partial folder of other inputs or settings, which may be hours of work, and a folder of that name
-that is none of ours.
+Refused, and not removed: a partial folder of other inputs or settings, which may be hours of work, and a folder of that
+name that is none of ours.
 """
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from quant.checkpoint.file_io import digest_of, sync_path, unwritable, write_fully
+from quant.checkpoint.journal import Journal
 from quant.checkpoint.layout import FileLayout
 from quant.checkpoint.plan import Job, OutputTensor
-from quant.checkpoint.raw import digest_of, sync_path, write_fully
 from quant.errors import QuantError
 
 JOURNAL = "journal.jsonl"
+IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""What renaming a folder says where the new name is taken."""
 
 
 class Partial:
@@ -39,18 +39,18 @@ class Partial:
 
     Attributes:
         out: the folder that it will be; folder: the partial folder; files: the folder with the files.
-        finished: (file, tensor) -> hex SHA-256, as the journal has it.
+        journal: of the folder.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out.with_name(f"{out.name}.partial")
         self.files = self.folder / "files"
-        self.finished: dict[tuple[str, str], str] = {}
+        self.journal = Journal(self.folder / JOURNAL)
         self._layouts: Mapping[str, FileLayout] = {}
         self._handles: dict[str, int] = {}
         self._stack = ExitStack()
-        self._journal: BinaryIO
+        self._stack.callback(self.journal.close)
 
     def close(self) -> None:
         """Close all files and give the lock back."""
@@ -60,61 +60,26 @@ class Partial:
         """Take up the journal of a run of the same `identity`, or start one.
 
         Raises:
-            QuantError: another process has it, it is of another run and `restart` is not set, or not ours.
+            QuantError: another process has it, it is of another run and `restart` is not set, it is not ours, or it
+                cannot be written.
+            OSError: a folder cannot be made.
         """
-        path = self.folder / JOURNAL
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not path.is_file():
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not self.journal.path.is_file():
             raise QuantError(f"{self.folder} is in the way and was not made by quant: remove it, or name another OUT")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._journal = self._stack.enter_context(path.open("a+b"))
-        self._lock()
+        self.journal.open()
+        if not self.journal.is_in_place():
+            raise QuantError(f"{self.folder} was finished by another run this moment: look at {self.out}")
         if restart and self.files.exists():
             shutil.rmtree(self.files)
-        kept = self._read_journal(identity) if self.files.is_dir() else 0
-        self._journal.truncate(kept)
-        if not kept:
-            self._write_line(identity)
-        self.files.mkdir(exist_ok=True)
-
-    def _lock(self) -> None:
-        import fcntl  # noqa: PLC0415  (Windows has none, and needs none for the rest of the package)
-
+        if self.files.is_dir() and self.journal.take_up(identity):
+            return
         try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise QuantError(f"{self.folder} is being written by another run: wait, or name another OUT") from error
-        path = self.folder / JOURNAL
-        if not path.exists() or not os.path.samestat(os.fstat(self._journal.fileno()), path.stat()):
-            raise QuantError(f"{self.folder} was finished by another run this moment: look at {self.out}")
-
-    def _read_journal(self, identity: Mapping[str, Any]) -> int:
-        """Fill `finished`; returns the bytes of the lines that are complete, up to the first that is not."""
-        self._journal.seek(0)
-        kept = 0
-        for line in self._journal:
-            entry = _parse(line)
-            if entry is None:
-                break
-            if not kept:
-                self._check_identity(entry, identity)
-            elif "finished" in entry:
-                self.finished.update({(file, name): digest for file, name, digest in entry["finished"]})
-            else:
-                break
-            kept += len(line)
-        return kept
-
-    def _check_identity(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        different = [key for key in wanted if found.get(key) != wanted[key]]
-        if different:
-            raise QuantError(
-                f"{self.folder} is left from an interrupted run, but of other {', '.join(different)}: repeat that "
-                "command to finish it, or pass --restart to discard what it did"
-            )
-
-    def _write_line(self, entry: Mapping[str, Any]) -> None:
-        self._journal.write(json.dumps(entry).encode() + b"\n")
-        self._journal.flush()
+            self.journal.start(identity)
+            self.files.mkdir(exist_ok=True)
+        except BaseException:
+            self.discard()
+            raise
 
     def allocate(self, layouts: Mapping[str, FileLayout]) -> None:
         """Create each file at its final size, with its header.
@@ -132,7 +97,7 @@ class Partial:
                 _allocate(handle, layout.size)
                 write_fully(handle, memoryview(layout.header), 0)
             except OSError as error:
-                raise _unwritable(f"{path}, of {layout.size:,} bytes,", error) from error
+                raise unwritable(f"{path}, of {layout.size:,} bytes, cannot be written", error) from error
 
     def write(self, tensor: OutputTensor, position: int, data: memoryview) -> None:
         """Write `data` at byte `position` of `tensor`.
@@ -144,12 +109,20 @@ class Partial:
         try:
             write_fully(self._handles[tensor.file], data, start + position)
         except OSError as error:
-            raise _unwritable(f"{self.files / tensor.file}: tensor {tensor.name}", error) from error
+            raise self._unwritable(tensor, error) from error
 
     def digest(self, tensor: OutputTensor) -> str:
         """Hex SHA-256 of what the file holds at the place of `tensor`."""
         start = self._layouts[tensor.file].offsets[tensor.name]
         return digest_of(self._handles[tensor.file], start, tensor.nbytes)
+
+    def finish(self, job: Job, digests: Mapping[str, str]) -> None:
+        """Enter `job`, whose outputs are on the disk. digests: name of each -> hex SHA-256. One thread at a time.
+
+        Raises:
+            QuantError: the journal cannot be written.
+        """
+        self.journal.enter(job.outputs, digests)
 
     def sync(self, job: Job) -> None:
         """Bring what was written of the outputs of `job` to the disk.
@@ -161,28 +134,27 @@ class Partial:
             try:
                 getattr(os, "fdatasync", os.fsync)(self._handles[tensor.file])
             except OSError as error:
-                raise _unwritable(f"{self.files / tensor.file}: tensor {tensor.name}", error) from error
-
-    def finish(self, job: Job, digests: Mapping[str, str]) -> None:
-        """Enter `job`, whose outputs are on the disk. digests: name of each -> hex SHA-256. One thread at a time."""
-        self.finished.update({(tensor.file, tensor.name): digests[tensor.name] for tensor in job.outputs})
-        self._write_line({"finished": [[tensor.file, tensor.name, digests[tensor.name]] for tensor in job.outputs]})
+                raise self._unwritable(tensor, error) from error
 
     def complete(self) -> None:
         """Rename the files to OUT and remove what was needed to get there.
 
         Raises:
-            QuantError: OUT has come into being and is not empty.
+            QuantError: OUT has come into being and is not empty, or the folder cannot be renamed.
+            OSError: the files cannot be brought to the disk.
         """
         for path in (*self.files.iterdir(), self.files):
             sync_path(path)
         try:
             self.files.rename(self.out)
         except OSError as error:
-            raise QuantError(
-                f"{self.out} has appeared meanwhile ({error.strerror}): move it away and run the same command again"
-            ) from error
-        sync_path(self.out.parent)
+            if error.errno in IN_THE_WAY:
+                raise QuantError(
+                    f"{self.out} has appeared meanwhile ({error.strerror}): move it away and run the same command again"
+                ) from error
+            raise unwritable(f"{self.files} cannot be renamed to {self.out}", error) from error
+        with suppress(OSError):  # OUT is there and whole, whether or not the system brings its name to the disk now
+            sync_path(self.out.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -190,21 +162,11 @@ class Partial:
         with suppress(OSError):
             if self.files.exists():
                 shutil.rmtree(self.files)
-            (self.folder / JOURNAL).unlink()
+            self.journal.path.unlink()
             self.folder.rmdir()
 
-
-def _unwritable(what: str, error: OSError) -> QuantError:
-    return QuantError(f"{what} cannot be written ({error.strerror}): make room, then run the same command again")
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """A line of the journal, None where it was cut short."""
-    try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
+    def _unwritable(self, tensor: OutputTensor, error: OSError) -> QuantError:
+        return unwritable(f"{self.files / tensor.file}: tensor {tensor.name} cannot be written", error)
 
 
 def _allocate(handle: int, size: int) -> None:

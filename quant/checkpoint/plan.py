@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant.checkpoint.folder import INDEX, WEIGHTS, is_plain_name
+from quant.checkpoint.manifest import MANIFEST
 from quant.checkpoint.reading import Inputs
+from quant.errors import QuantError
 
 Produce = Callable[[Inputs], Iterator[tuple[str, Tensor]]]
-"""Yields (name of the output tensor, next run of its flattened elements) until every output of the job is complete.
-Runs of one output come in order, those of several may alternate. A run is written before the next is asked for, so
+"""Yields (name of the output tensor, next chunk of its flattened elements) until every output of the job is complete.
+Chunks of one output come in order, those of several may alternate. A chunk is written before the next is asked for, so
 its memory may be used again. It is called from another thread, together with other jobs."""
 
 
@@ -78,3 +81,26 @@ class Plan:
             for tensor in job.outputs:
                 files.setdefault(tensor.file, []).append(tensor)
         return files
+
+
+def check_plan(plan: Plan) -> None:
+    """What the files that a plan makes must be for a loader to find every tensor, and each once.
+
+    Raises:
+        QuantError: two tensors of one name, in whichever files; a file of tensors that is not called `*.safetensors`;
+            two files of one name, or one of the index's or the manifest's.
+    """
+    files: dict[str, str] = {}
+    for tensor in (tensor for job in plan.jobs for tensor in job.outputs):
+        if tensor.name in files:
+            places = " and ".join(sorted({files[tensor.name], tensor.file}))
+            raise QuantError(f"two tensors would be called {tensor.name}, in {places}: the input has one of that name")
+        files[tensor.name] = tensor.file
+    taken = [INDEX, MANIFEST]
+    for name in (*plan.files, *plan.texts, *plan.copies):
+        if name in taken:
+            raise QuantError(f"two files would be called {name}: rename the one of the input")
+        taken.append(name)
+    for name in plan.files:
+        if not is_plain_name(name) or not name.endswith(WEIGHTS):
+            raise QuantError(f"tensors would be in a file called {name!r}: rename it, in the index too, to *{WEIGHTS}")

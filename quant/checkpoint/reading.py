@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from quant.checkpoint.file_io import read_fully
 from quant.checkpoint.folder import Checkpoint
 from quant.checkpoint.headers import StoredTensor
-from quant.checkpoint.raw import raw_bytes
+from quant.checkpoint.tensor_bytes import raw_bytes
 from quant.errors import QuantError
 
 CHUNK_ELEMENTS = 1 << 20
@@ -73,8 +74,8 @@ class Inputs:
         return buffer
 
     def chunks(self, name: str, elements: int = CHUNK_ELEMENTS) -> Iterator[Tensor]:
-        """The flattened tensor `name` in runs of `elements`, the last one shorter; a tensor of none yields none. Each
-        run is in the same memory, so it is to be used up before the next.
+        """The flattened tensor `name` in chunks of `elements`, the last one shorter; a tensor of none yields none. Each
+        is in the same memory, so it is to be used up before the next.
         """
         stored = self[name]
         buffer = torch.empty(min(elements, stored.count), dtype=stored.dtype)
@@ -88,23 +89,20 @@ class Inputs:
         QuantError: a file is not the one whose header was checked: changed or replaced since.
         """
         for header in self.checkpoint.files.values():
-            if _identity(os.fstat(self._handles[str(header.path)])) != (header.size, header.modified):
+            if _size_and_time(os.fstat(self._handles[str(header.path)])) != (header.size, header.modified):
                 raise QuantError(f"{header.path} has changed since it was opened: start again when it is complete")
 
     def _fill(self, stored: StoredTensor, start: int, buffer: Tensor) -> None:
         """Read elements from `start` on until `buffer` is full."""
-        size = stored.dtype.itemsize
         target = raw_bytes(buffer)
-        offset, done = stored.start + start * size, 0
-        while done < len(target):
-            try:
-                got = os.preadv(self._handles[str(stored.path)], [target[done:]], offset + done)
-            except OSError as error:
-                raise QuantError(f"{stored} cannot be read ({error.strerror}): check the disk") from error
-            if not got:
-                raise QuantError(f"{stored} ends early: the file was cut short while it was read, start again")
-            done += got
+        position = stored.start + start * stored.dtype.itemsize
+        try:
+            got = read_fully(self._handles[str(stored.path)], target, position)
+        except OSError as error:
+            raise QuantError(f"{stored} cannot be read ({error.strerror}): check the disk") from error
+        if got < len(target):
+            raise QuantError(f"{stored} ends early: the file was cut short while it was read, start again")
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def _size_and_time(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns

@@ -9,7 +9,6 @@ Memory is that of two jobs: their buffers, whatever the model's size.
 
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quant.checkpoint.folder import INDEX, Checkpoint
-from quant.checkpoint.headers import read_header
-from quant.checkpoint.layout import FileLayout, index_text, lay_out
-from quant.checkpoint.manifest import MANIFEST, Watch, describe_file, describe_weights, manifest_text
+from quant.checkpoint.file_io import unwritable
+from quant.checkpoint.finishing import write_small_files
+from quant.checkpoint.folder import Checkpoint
+from quant.checkpoint.layout import FileLayout, lay_out
+from quant.checkpoint.manifest import Watch
 from quant.checkpoint.partial import Partial
-from quant.checkpoint.plan import Job, OutputTensor, Plan
-from quant.checkpoint.raw import raw_bytes
+from quant.checkpoint.plan import Job, Plan, check_plan
 from quant.checkpoint.reading import Inputs
+from quant.checkpoint.tensor_bytes import raw_bytes
 from quant.errors import QuantError
 from quant.version import __version__
 
@@ -52,7 +52,7 @@ def check_out(out: Path) -> Path:
     """OUT as an absolute path, before anything is read or computed.
 
     Raises:
-        QuantError: it is there (an empty folder may be), or its folder is not.
+        QuantError: it is there (an empty folder may be, but for a mount point), or its folder is not.
     """
     resolved = out.resolve()
     try:
@@ -61,6 +61,8 @@ def check_out(out: Path) -> Path:
         raise QuantError(f"{out} cannot be made ({error.strerror}): name another folder") from error
     if taken:
         raise QuantError(f"{out} exists: name a folder that does not, or remove it")
+    if os.path.ismount(resolved):
+        raise QuantError(f"{out} is a mount point, which no folder can be renamed to: name a folder in it")
     if not (resolved.parent.is_dir() and os.access(resolved.parent, os.W_OK | os.X_OK)):
         raise QuantError(f"{out}: the folder {resolved.parent} does not exist or cannot be written to: name another")
     return resolved
@@ -77,11 +79,12 @@ def run(
             files once more when they are read back for the manifest.
 
     Raises:
-        QuantError: see `check_out` and `Partial.begin`; a disk that is full; whatever the jobs raise. What is finished
-            by then is kept for the same command.
+        QuantError: see `check_out`, `check_plan` and `Partial.begin`; a disk that is full; whatever the jobs raise.
+            What is finished by then is kept for the same command.
     """
     out = check_out(out)
-    layouts = {file: lay_out(file, tensors) for file, tensors in plan.files.items()}
+    check_plan(plan)
+    layouts = {file: lay_out(tensors) for file, tensors in plan.files.items()}
     nbytes = sum(layout.size for layout in layouts.values())
     partial = Partial(out)
     try:
@@ -93,12 +96,10 @@ def run(
                 progress = _Progress(watch, nbytes + sum(tensor.nbytes for job in plan.jobs for tensor in job.outputs))
                 kept = _Jobs(partial, inputs, progress).run(plan.jobs)
                 inputs.check_unchanged()
-                _write_small_files(plan, partial, progress)
+                write_small_files(plan, partial, progress.advance)
                 partial.complete()
     except OSError as error:
-        raise QuantError(
-            f"{partial.folder} cannot be completed ({error}): make room, then run the same command again"
-        ) from error
+        raise unwritable(f"{partial.folder} cannot be completed", error) from error
     finally:
         partial.close()
     return Outcome(out, sum(len(job.outputs) for job in plan.jobs), kept, nbytes)
@@ -121,7 +122,7 @@ def _keeping_what_is_finished(partial: Partial) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not partial.finished:
+        if not partial.journal.finished:
             partial.discard()
         raise
 
@@ -176,7 +177,7 @@ class _Jobs:
 
     def _is_intact(self, job: Job) -> bool:
         """Whether an earlier run finished `job` and its bytes are still what they were."""
-        entered = [self._partial.finished.get((tensor.file, tensor.name)) for tensor in job.outputs]
+        entered = [self._partial.journal.finished.get((tensor.file, tensor.name)) for tensor in job.outputs]
         if None in entered or entered != [self._partial.digest(tensor) for tensor in job.outputs]:
             return False
         self._progress.advance(sum(tensor.nbytes for tensor in job.outputs))
@@ -201,33 +202,3 @@ class _Jobs:
             if written[name] != tensor.nbytes:
                 raise RuntimeError(f"a job made {written[name]} bytes of {tensor}")
         return {name: digest.hexdigest() for name, digest in digests.items()}
-
-
-def _write_small_files(plan: Plan, partial: Partial, progress: _Progress) -> None:
-    """All files but the weights, and the manifest of all. What an earlier run left and this one has not is removed."""
-    texts = dict(plan.texts)
-    if plan.sharded:
-        texts[INDEX] = index_text(plan.files)
-    for name, source in plan.copies.items():
-        shutil.copyfile(source, partial.files / name)
-    for name, text in texts.items():
-        (partial.files / name).write_text(text, encoding="utf-8")
-    weights = plan.files
-    for path in partial.files.iterdir():
-        if path.name not in {*weights, *texts, *plan.copies}:
-            path.unlink()
-    entries = {name: _described(partial, name, weights[name], progress) for name in sorted(weights)}
-    entries.update({name: describe_file(partial.files / name) for name in sorted({*texts, *plan.copies})})
-    (partial.files / MANIFEST).write_text(manifest_text(entries), encoding="utf-8")
-
-
-def _described(partial: Partial, file: str, tensors: list[OutputTensor], progress: _Progress) -> dict[str, Any]:
-    """The manifest's entry for an output file, read back from it and held to what was computed."""
-    entry = describe_weights(read_header(partial.files / file), progress.advance)
-    for tensor in tensors:
-        if entry["tensors"][tensor.name] != partial.finished[tensor.file, tensor.name]:
-            raise QuantError(
-                f"{partial.files / file}: tensor {tensor.name} is not what was written: the disk or the memory of this "
-                "machine is failing"
-            )
-    return entry

@@ -5,10 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from quant.checkpoint.folder import open_checkpoint, read_json
-
-OUR_METHODS = "quant-"
-"""What `quant_method` starts with in the config.json of our folders."""
+from quant.checkpoint.folder import CONFIG, open_checkpoint, read_json
+from quant.dtypes import dtype_name
+from quant.schemes import METHOD_PREFIX
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,18 @@ def summarize(folder: Path) -> Summary | None:
     Raises:
         QuantError: it is one, and its headers or its index are damaged.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     config = read_json(path) if os.path.isfile(path) else None  # which takes any name
     if not isinstance(config, dict) or not isinstance(config.get("quantization_config"), dict):
         return None
     stored = config["quantization_config"]
     method = stored.get("quant_method")
-    if not isinstance(method, str) or not method.startswith(OUR_METHODS):
+    if not isinstance(method, str) or not method.startswith(METHOD_PREFIX):
         return None
     checkpoint = open_checkpoint(folder)
     by_dtype: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
-        by_dtype[str(tensor.dtype).removeprefix("torch.")] += tensor.nbytes
+        by_dtype[dtype_name(tensor.dtype)] += tensor.nbytes
     modules = stored.get("quantized_modules")
     return Summary(
         method=method,

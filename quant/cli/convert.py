@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from quant.checkpoint.run import check_out
+from quant.checkpoint_conversion import FORMATS, convert_checkpoint
 from quant.cli.options import TrustRemoteCode
 from quant.cli.progress import bytes_bar
-from quant.conversion import FORMATS, check_format, convert_checkpoint
 
 
 def convert_command(
@@ -26,8 +25,6 @@ def convert_command(
 
     Examples: `quant convert org/name-bnb-4bit ./ours --to quant`, `quant convert ./ours ./theirs --to bitsandbytes`
     """
-    check_format(to)
-    check_out(out)
     with bytes_bar(f"to {to}") as watch:
         made = convert_checkpoint(model, out, to, trust_remote_code, restart, watch)
     outcome = made.outcome

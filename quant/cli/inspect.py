@@ -9,7 +9,7 @@ import typer
 
 from quant.checkpoint.manifest import verify
 from quant.checkpoint.summary import summarize
-from quant.cli.options import OURS, BlockSize, Dtype, Model, TrustRemoteCode, check_choices
+from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_choices
 from quant.cli.progress import bytes_bar
 from quant.errors import QuantError
 from quant.inspection import size_model
@@ -17,7 +17,7 @@ from quant.report.json_file import sizing_json, summary_json
 from quant.report.tables import sizing_notes, sizing_tables, summary_notes, summary_tables
 from quant.report.terminal import make_console, print_report
 from quant.sources import build_for_sizing
-from quant.variants import check_variants
+from quant.variants import OURS, check_variants
 
 
 def inspect_command(

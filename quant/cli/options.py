@@ -7,10 +7,6 @@ import typer
 from quant.integrations.transformers import check_bos_rule, check_device
 from quant.schemes import NF4
 from quant.sources import check_dtype_name
-from quant.variants import VARIANTS, scheme_of
-
-OURS = tuple(name for name in VARIANTS if scheme_of(name) is not None)
-"""The schemes that this library applies itself, to a skeleton or to files."""
 
 Model = Annotated[str, typer.Argument(help="Local folder, hub id, `reference` (the embedded model) or `phi-3-mini`.")]
 Dtype = Annotated[

@@ -6,12 +6,10 @@ from typing import Annotated
 import typer
 
 from quant import native
-from quant.checkpoint.run import check_out
-from quant.cli.options import OURS, BlockSize, Dtype, Model, TrustRemoteCode, check_choices
+from quant.checkpoint_quantization import QuantizedCheckpoint, quantize_checkpoint
+from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode
 from quant.cli.progress import bytes_bar
-from quant.errors import QuantError
-from quant.streaming import Quantized, quantize_checkpoint
-from quant.variants import check_variants
+from quant.variants import OURS
 
 
 def quantize_command(
@@ -38,11 +36,6 @@ def quantize_command(
     Examples: `quant quantize ./my-model ./my-model-nf4 --scheme nf4`, `quant quantize org/name out --scheme w8a16`
     """
     native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is read
-    check_choices(dtype, block_size)
-    check_variants([scheme])
-    if scheme not in OURS:
-        raise QuantError(f"quantize cannot write {scheme!r}: use one of {', '.join(OURS)}")
-    check_out(out)
     with bytes_bar(scheme) as watch:
         made = quantize_checkpoint(
             model,
@@ -59,7 +52,7 @@ def quantize_command(
     _tell(out, scheme, made)
 
 
-def _tell(out: Path, scheme: str, made: Quantized) -> None:
+def _tell(out: Path, scheme: str, made: QuantizedCheckpoint) -> None:
     selection, outcome = made.selection, made.outcome
     if outcome.kept:
         typer.echo(f"resumed: {outcome.kept} of {outcome.tensors} tensors were finished before, and are intact")

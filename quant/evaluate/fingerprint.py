@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.evaluate.windows import TokenWindows
 
@@ -49,7 +50,7 @@ def take_fingerprint(windows: TokenWindows, dtype: torch.dtype, batch_size: int,
         window=windows.window,
         stride=windows.stride or windows._content,
         bos_id=windows.bos_id,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype_name(dtype),
         batch_size=batch_size,
         device=device,
         cpu=cpu_name(),

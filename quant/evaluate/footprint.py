@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from quant.dtypes import dtype_name
 from quant.modules import QuantizedLinear
 
 
@@ -43,7 +44,7 @@ def footprint(model: nn.Module) -> Footprint:
             if storage._cdata not in seen:
                 seen.add(storage._cdata)
                 total += storage.nbytes()
-                dtype = str(tensor.dtype).removeprefix("torch.")
+                dtype = dtype_name(tensor.dtype)
                 by_dtype[dtype] = by_dtype.get(dtype, 0) + storage.nbytes()
         return total
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.linears import is_linear
 from quant.schemes import Blockwise
@@ -43,7 +44,7 @@ def bitsandbytes_config(
     Raises:
         QuantError: no list of skipped modules tells the quantized layers from the others.
     """
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     return {
         "quant_method": METHOD,
         "load_in_4bit": True,

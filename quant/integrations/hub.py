@@ -2,7 +2,8 @@
 
 Without network a hub id fails at once, instead of after half a minute of retries per file. Checkpoints are checked
 for missing and damaged shards; only safetensors are accepted, because a pickle can run code when it is read. Refused
-as well: checkpoints that are already quantized, which would be sized and measured as something else.
+as well: checkpoints that are already quantized, which would be sized and measured as something else, and folders with
+an adapter, whose weights are not those of the model.
 """
 
 import os
@@ -12,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from quant.checkpoint.folder import open_checkpoint, read_json
+from quant.checkpoint.folder import CONFIG, WEIGHTS, open_checkpoint, read_json
 from quant.checkpoint.headers import read_header
+from quant.checkpoint.small_files import CODE_FILES, SMALL_FILES
 from quant.errors import QuantError
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-CODE_FILES = ("*.py",)
+MODEL_FILES = (*SMALL_FILES, f"*{WEIGHTS}")
+ADAPTER = "adapter_config.json"
 CONNECT_SECONDS = 5
 QUANTIZED_BY = {
     "weight_absmax": "quant",
@@ -38,17 +40,17 @@ def local_folder(
         allow_quantized: whether the checkpoint may be quantized already.
 
     Raises:
-        QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network, an already quantized
-            checkpoint where that is not allowed.
+        QuantError: no such folder, no config.json, no safetensors, unknown hub id, no network, an adapter, an already
+            quantized checkpoint where that is not allowed.
     """
     path = Path(model)
     if not _exists(path):
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise QuantError(f"model {model!r}: no such folder, and not a hub id like 'organisation/name'")
         code = CODE_FILES if trust_remote_code else ()
-        _check_config(_download(model, ("config.json",)), allow_quantized)  # before gigabytes follow
-        path = _download(model, (MODEL_FILES if weights else ("config.json",)) + code)
-        if weights and not any(path.glob("*.safetensors")):
+        _check_config(_download(model, (CONFIG,)), allow_quantized)  # before gigabytes follow
+        path = _download(model, (MODEL_FILES if weights else (CONFIG,)) + code)
+        if weights and not any(path.glob(f"*{WEIGHTS}")):
             raise QuantError(
                 f"model {model!r} has no safetensors on the hub, and pickled weights (.bin, .pt) are refused because "
                 "they can run code when read: use a repository with safetensors, or convert it where you trust it "
@@ -56,6 +58,7 @@ def local_folder(
             )
     if not path.is_dir():
         raise QuantError(f"model {model!r} is a file: pass the folder that holds config.json and the safetensors files")
+    _check_no_adapter(path)
     _check_config(path, allow_quantized)
     if weights:
         _check_weights(path, allow_quantized)
@@ -101,8 +104,16 @@ def hub_reachable() -> bool:
     return True
 
 
+def _check_no_adapter(folder: Path) -> None:
+    if (folder / ADAPTER).exists():
+        raise QuantError(
+            f"{folder} has an adapter ({ADAPTER}): merge it into the model (PEFT's merge_and_unload), save that with "
+            f"save_pretrained and pass its folder, or remove {ADAPTER} if the weights are the model's own"
+        )
+
+
 def _check_config(folder: Path, allow_quantized: bool) -> None:
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         raise QuantError(f"{path} is missing: pass a folder that save_pretrained wrote, or a hub id")
     config = read_json(path)
@@ -123,7 +134,7 @@ def _check_weights(folder: Path, allow_quantized: bool) -> None:
 
 def _check_present_weights(folder: Path) -> None:
     """Where only sizes are wanted, weights may be missing or cut short, but those that are there must be float."""
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob(f"*{WEIGHTS}")):
         names: Iterable[str] = ()
         with suppress(QuantError):
             names = read_header(path).tensors

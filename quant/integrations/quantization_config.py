@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from quant.errors import QuantError
-from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
+from quant.schemes import FP4, INT4, METHOD_PREFIX, NF4, W8A16, Scheme
 
 FORMAT_VERSION = 1
 
@@ -72,7 +72,7 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
     @classmethod
     def method(cls) -> str:
         """The `quant_method` in config.json."""
-        return f"quant-{cls.scheme_type.name}"
+        return f"{METHOD_PREFIX}{cls.scheme_type.name}"
 
     @classmethod
     def of(cls, scheme: Scheme, quantized_modules: Iterable[str] | None = None, **choice: Any) -> "QuantConfig":

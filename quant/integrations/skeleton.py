@@ -5,8 +5,10 @@ in the model: mostly the model's, float32 for what an architecture keeps so (its
 the like). `stored_dtypes` says the same for a conversion that never builds the model, and refuses what
 `quant.integrations.transformers.load_model` refuses: tensors that are missing, unexpected or of another shape.
 
-Refused as well are checkpoints that transformers loads by renaming or merging tensors (older or foreign layouts): which
-of their tensors are weights of which layer is known only to the code that renames them.
+Refused as well are checkpoints that transformers loads by renaming or merging tensors (older or foreign layouts, and
+mixtures of experts, whose experts are stored apart): which of their tensors are weights of which layer is known only to
+the code that renames them. `save_pretrained` writes the names of the file that was loaded, so it takes its
+`save_original_format=False` to get those of the model.
 """
 
 import re
@@ -17,10 +19,12 @@ import torch
 
 from quant.checkpoint.folder import Checkpoint
 from quant.errors import QuantError
-from quant.schemes import Scheme
 
-RENAMED = "load it with from_pretrained and save it again with save_pretrained, which writes today's names"
-MIXED_UP = f"the checkpoint and its config are mixed up, or of an older layout: {RENAMED}"
+RENAMED = (
+    "load it with from_pretrained and save it again with save_pretrained(..., save_original_format=False), which "
+    "writes the names that the model has, or quantize it on load, with from_pretrained(..., quantization_config=...)"
+)
+MIXED_UP = f"the checkpoint and its config are mixed up, or of another layout: {RENAMED}"
 
 
 def stored_dtypes(model: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -52,13 +56,6 @@ def stored_dtypes(model: Any, checkpoint: Checkpoint, dtype: torch.dtype) -> dic
     return dtypes
 
 
-def quantization_config(scheme: Scheme, layers: Iterable[str]) -> dict[str, Any]:
-    """What config.json says of the quantized `layers` (names), so that `from_pretrained` rebuilds them."""
-    from quant.integrations.quantization_config import QuantConfig  # noqa: PLC0415
-
-    return QuantConfig.of(scheme, layers).to_dict()
-
-
 def first_float_dtype(checkpoint: Checkpoint) -> torch.dtype:
     """What `from_pretrained(dtype="auto")` takes where the configuration names no dtype: that of the first float
     tensor, by name, of the first file; float32 where there is none.
@@ -69,7 +66,8 @@ def first_float_dtype(checkpoint: Checkpoint) -> torch.dtype:
 
 
 def check_present(model: Any, checkpoint: Checkpoint, remedy: str = RENAMED) -> None:
-    """Every parameter is in the checkpoint under one of its names (tied ones have several).
+    """Every parameter and every buffer that is saved is in the checkpoint under one of its names (tied ones have
+    several).
 
     Raises:
         QuantError: one is not; the message ends with `remedy`.
@@ -77,11 +75,11 @@ def check_present(model: Any, checkpoint: Checkpoint, remedy: str = RENAMED) -> 
     stored = checkpoint.tensors
     ignored = _alternation(model._keys_to_ignore_on_load_missing or ())
     names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
     for aliases in names.values():
         if not any(name in stored or ignored.search(name) for name in aliases):
-            reason = f"it is half-written, or of an older layout: {remedy}"
+            reason = f"it is half-written, or of another layout: {remedy}"
             raise QuantError(f"{checkpoint.folder}: the checkpoint has no tensor {aliases[0]}: {reason}")
 
 

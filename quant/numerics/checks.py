@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -13,7 +14,7 @@ def check_dtype(weight: Tensor) -> None:
     QuantError: `weight` is not float64, float32, float16 or bfloat16.
     """
     if weight.dtype not in FLOAT_DTYPES:
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
+        names = ", ".join(map(dtype_name, FLOAT_DTYPES))
         raise QuantError(
             f"cannot quantize a weight of dtype {weight.dtype}, shape {list(weight.shape)}: use one of {names}"
         )

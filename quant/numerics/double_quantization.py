@@ -38,16 +38,26 @@ def _code_of_grid_point(device: torch.device) -> Tensor:
     return torch.bucketize(grid, (levels[:-1] + levels[1:]) * 0.5).to(device=device, dtype=torch.uint8)
 
 
-def quantize_absmax(absmax: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def absmax_offset(absmax: Tensor) -> Tensor:
+    """float32 []: what is subtracted from `absmax` (float32 [blocks]), their mean; 0 where there are no blocks."""
+    offset = absmax.mean() if absmax.numel() else absmax.new_zeros(())
+    if torch.isinf(offset):  # the float32 sum overflowed, the mean does not
+        offset = absmax.double().mean().float()
+    return offset
+
+
+def quantize_absmax(absmax: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Quantize `absmax` (float32 [blocks]; not changed).
+
+    Args:
+        offset: that of all blocks of the weight, where `absmax` has only some of them: whole groups of 256, but for the
+            last. By default that of `absmax`.
 
     Returns:
         codes: uint8 [blocks]; scales: float32 [ceil(blocks/256)]; offset: float32 [] (0 where there are no blocks).
     """
     count = absmax.numel()
-    offset = absmax.mean() if count else absmax.new_zeros(())
-    if torch.isinf(offset):  # the float32 sum overflowed, the mean does not
-        offset = absmax.double().mean().float()
+    offset = absmax_offset(absmax) if offset is None else offset
     groups = -(-count // DOUBLE_QUANT_BLOCK)
     centred = absmax.new_zeros(groups * DOUBLE_QUANT_BLOCK)
     torch.sub(absmax, offset, out=centred[:count])

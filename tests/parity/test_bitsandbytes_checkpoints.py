@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig
 
 import quant
 from quant import FP4, NF4, QuantError
-from quant.conversion import convert_checkpoint
+from quant.checkpoint_conversion import convert_checkpoint
 from quant.schemes import Blockwise
 from tests.models import snapshot, tiny_gpt2, tokens
 from tests.parity.checkpoints import assert_same_weights, load, load_theirs

@@ -8,7 +8,7 @@ import torch
 
 import quant
 from quant import NF4, QuantError
-from quant.conversion import convert_checkpoint
+from quant.checkpoint_conversion import convert_checkpoint
 from tests.models import tokens
 from tests.parity.checkpoints import assert_same_weights, load, load_theirs, their_weight
 from tests.strategies import normal

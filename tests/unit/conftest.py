@@ -16,11 +16,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from quant import cli, reference_model
-from quant.conversion import convert_checkpoint
+from quant.checkpoint_conversion import convert_checkpoint
 from quant.evaluate import generation
 from tests.models import tiny_phi3
 from tests.unit.cli_runner import Outcome, Run
-from tests.unit.converted import SCHEME, save_ours
+from tests.unit.folders import SCHEME, save_float, save_ours
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 SHARPNESS = 20
@@ -69,6 +69,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with the head's weight shared with the embedding."""
     return save_model(tmp_path_factory.mktemp("tied-phi3"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def float_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A smaller model of each kind that differs on disk, by name; not to be changed."""
+    return save_float(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

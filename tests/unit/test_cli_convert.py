@@ -7,6 +7,7 @@ import pytest
 from quant.checkpoint.folder import open_checkpoint
 from quant.checkpoint.partial import Partial
 from tests.unit.cli_runner import Run, check_refused
+from tests.unit.folders import interrupt
 
 
 def test_it_says_what_it_made(run: Run, our_folder: Path, tmp_path: Path) -> None:
@@ -19,10 +20,6 @@ def test_it_says_what_it_made(run: Run, our_folder: Path, tmp_path: Path) -> Non
     assert back.code == 0
     assert back.out.startswith(f"{tmp_path / 'ours'}: {layers} for quant, ")
     assert (tmp_path / "ours" / "model.safetensors").is_file()
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_an_interrupted_conversion_is_taken_up(
@@ -65,6 +62,12 @@ def test_a_float_model_is_refused(run: Run, model_folder: Path, tmp_path: Path, 
 def test_what_is_missing_on_the_line_is_told(run: Run, their_folder: Path, tmp_path: Path) -> None:
     check_refused(run("convert", their_folder, tmp_path / "out"), "--to")
     check_refused(run("convert", their_folder, "--to", "quant"), "(?i)out")
+
+
+def test_an_adapter_is_refused(run: Run, theirs: Path, tmp_path: Path) -> None:
+    """Its weights are not those of the checkpoint."""
+    (theirs / "adapter_config.json").touch()
+    check_refused(run("convert", theirs, tmp_path / "out", "--to", "quant"), "has an adapter .*: merge it into")
 
 
 def test_a_missing_model_and_a_pickle_are_refused(run: Run, tmp_path: Path, damaged_folder: Path) -> None:

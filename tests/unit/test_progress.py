@@ -1,4 +1,4 @@
-"""The bar of bytes: drawn on a terminal, silent elsewhere."""
+"""The bar of bytes: drawn on a terminal once there is something to tell, silent elsewhere."""
 
 import pytest
 
@@ -17,6 +17,16 @@ def test_a_terminal_gets_bytes_speed_and_time_left(
     assert "nf4" in err
     assert "4.0/4.0 MB" in err
     assert "0:00:00" in err
+
+
+def test_a_terminal_gets_nothing_before_the_work_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bad input is one line there as well."""
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    with bytes_bar("nf4"):
+        pass
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_gets_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quant.checkpoint.folder import INDEX, Checkpoint
 from quant.checkpoint.plan import Job, Plan
-from quant.checkpoint.quantizing import cast_job, quantize_job
+from quant.checkpoint.tensor_jobs import cast_job, quantize_job
 from quant.schemes import Scheme
 from tests.strategies import normal
 

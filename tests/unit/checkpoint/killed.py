@@ -1,9 +1,10 @@
-"""Kill a run at every step that touches the disk, take it up again, and say what came of it: `python -m ... MODEL OUT`.
+"""Kill a run at every step that changes the disk, take it up again, and say what came of it: `python -m ... MODEL OUT`.
 
-A step is a call of one of `STEPS` or a line of the journal. For every n, a forked child runs the plan and sends itself
-SIGKILL in the middle of its n-th step: after half of the bytes, where the step writes bytes, else before it. A second
-child then runs the same to its end. Last come kills by the parent, after random times. One line of JSON per kill: what
-was there after it, how many tensors the second run kept, and the digests of what it made.
+A step is a call of one of `STEPS`. For every n, a forked child runs the plan and sends itself SIGKILL in the middle of
+its n-th step: after half of the bytes, where the step writes bytes, else before it. A second child then runs the same
+to its end. Last come kills by the parent, after random times, which also fall between the steps, while a run reads and
+computes. One line of JSON per kill: what was there after it, how many tensors the second run kept, and the digests of
+what it made.
 
 The functions are replaced in the children only, so what runs is the code as it is. Forking, and not starting, a process
 per kill saves the seconds of `import torch`; nothing here has used torch's threads before.
@@ -13,25 +14,52 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from quant.checkpoint.folder import Checkpoint, open_checkpoint
-from quant.checkpoint.partial import Partial
 from quant.checkpoint.run import run
 from quant.schemes import NF4
 from tests.unit.checkpoint.files import digests, plan_of
 
-STEPS = (
-    *("mkdir", "ftruncate", "posix_fallocate", "pwrite", "fdatasync", "fsync", "rename", "unlink", "rmdir"),
-    *("open", "preadv", "fstat"),
-)
+SYSTEM_CALLS = ("mkdir", "open", "ftruncate", "posix_fallocate", "fdatasync", "fsync", "rename", "unlink", "rmdir")
 RANDOM_KILLS = 5
+
+
+def half_pwrite(handle: int, data: memoryview, position: int) -> None:
+    """Half of what `os.pwrite` would write."""
+    PWRITE(handle, data[: len(data) // 2], position)
+
+
+def half_write_text(path: Path, text: str, encoding: str) -> None:
+    """Half of what `Path.write_text` would write."""
+    path.write_bytes(text.encode(encoding)[: len(text) // 2])
+
+
+def half_copyfile(source: Path, target: Path) -> None:
+    """Half of what `shutil.copyfile` would copy."""
+    content = source.read_bytes()
+    target.write_bytes(content[: len(content) // 2])
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """For a step that is done or not."""
+
+
+PWRITE = os.pwrite
+STEPS: list[tuple[Any, str, Callable[..., None]]] = [
+    *((os, name, nothing) for name in SYSTEM_CALLS),
+    (os, "pwrite", half_pwrite),
+    (Path, "write_text", half_write_text),
+    (shutil, "copyfile", half_copyfile),
+]
+"""(where a function is, its name, half of what it does)."""
 
 
 class Steps:
@@ -46,33 +74,17 @@ class Steps:
             self.count += 1
             return self.count == self.last
 
-    def watch(self, name: str) -> None:
-        """Replace `os.<name>` by one that counts."""
-        function = getattr(os, name)
+    def watch(self, owner: Any, name: str, half: Callable[..., None]) -> None:
+        """Replace `owner.name` by one that counts."""
+        function = getattr(owner, name)
 
         def counted(*arguments: Any, **options: Any) -> Any:
             if self.is_last():
-                if name == "pwrite":
-                    handle, data, position = arguments
-                    function(handle, data[: len(data) // 2], position)
+                half(*arguments, **options)
                 die()
             return function(*arguments, **options)
 
-        setattr(os, name, counted)
-
-    def watch_journal(self) -> None:
-        """Replace the method that writes a line."""
-        steps, whole = self, Partial._write_line
-
-        def counted(self: Partial, entry: Mapping[str, Any]) -> None:
-            if steps.is_last():
-                line = json.dumps(entry).encode()
-                self._journal.write(line[: len(line) // 2])
-                self._journal.flush()
-                die()
-            whole(self, entry)
-
-        Partial._write_line = counted  # type: ignore[method-assign]
+        setattr(owner, name, counted)
 
 
 def die() -> None:
@@ -104,9 +116,8 @@ def in_child(work: Callable[[], dict[str, Any]], kill_after: float | None = None
 def run_once(checkpoint: Checkpoint, out: Path, last: int | None) -> dict[str, Any]:
     """Run the plan to its end, or to the middle of step `last`."""
     steps = Steps(last)
-    for name in STEPS:
-        steps.watch(name)
-    steps.watch_journal()
+    for step in STEPS:
+        steps.watch(*step)
     kept = run(plan_of(checkpoint, NF4(double_quant=True)), checkpoint, out).kept
     return {"kept": kept, "steps": steps.count}
 
@@ -137,7 +148,12 @@ def main() -> None:
     duration = time.monotonic() - started
     times = random.Random(0)
     for _ in range(RANDOM_KILLS):
-        sys.stdout.write(json.dumps(killed_at(checkpoint, out, None, times.uniform(0, duration))) + "\n")
+        seconds = times.uniform(0, duration)
+        record = killed_at(checkpoint, out, None, seconds)
+        while not record["killed"]:  # it was faster than the one that was measured
+            seconds /= 2
+            record = killed_at(checkpoint, out, None, seconds)
+        sys.stdout.write(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

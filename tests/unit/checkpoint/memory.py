@@ -1,12 +1,14 @@
 """Resident memory of conversions, in this process: `python -m tests.unit.checkpoint.memory FOLDER`.
 
-Prints JSON: bytes before the first conversion, and the peak since the process began after each of `SIZES`. Weights are
-zeros in files with holes, which read like any and take no disk.
+Prints JSON: bytes before the first conversion, and the peak since the process began after each of `CASES`, in their
+order. Weights are zeros in files with holes, which read like any and take no disk.
 """
 
 import json
 import os
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,28 +17,51 @@ import torch
 from quant.checkpoint.folder import SINGLE, open_checkpoint
 from quant.checkpoint.layout import lay_out
 from quant.checkpoint.plan import OutputTensor, Plan
-from quant.checkpoint.quantizing import quantize_job
 from quant.checkpoint.run import run
+from quant.checkpoint.tensor_jobs import quantize_job
 from quant.schemes import NF4
 
 COLUMNS = 4096
-SIZES = {"wide": (1, 32768), "deep": (32, 1024)}
-"""Layers, and rows of each: one matrix of 256 MiB in bfloat16, and as many bytes in 32 of them."""
+BLOCK = 32
+"""The smallest there is, whose absmax values are the most."""
 
 
-def convert(folder: Path, layers: int, rows: int) -> None:
+@dataclass(frozen=True)
+class Case:
+    """So many layers of so many rows, in bfloat16, to `scheme`."""
+
+    layers: int
+    rows: int
+    scheme: NF4
+
+    @property
+    def elements(self) -> int:
+        return self.layers * self.rows * COLUMNS
+
+
+CASES = {
+    "many": Case(64, 1024, NF4(BLOCK)),
+    "one": Case(1, 65536, NF4(BLOCK)),
+    "one, double": Case(1, 65536, NF4(BLOCK, double_quant=True)),
+}
+"""512 MiB in many matrices, and in one."""
+
+
+def convert(folder: Path, case: Case) -> None:
     """Make a checkpoint of zeros and quantize it."""
     folder.mkdir()
-    tensors = [OutputTensor(SINGLE, f"{index}.weight", torch.bfloat16, (rows, COLUMNS)) for index in range(layers)]
-    layout = lay_out(SINGLE, tensors)
+    shape = (case.rows, COLUMNS)
+    layout = lay_out([OutputTensor(SINGLE, f"{index}.weight", torch.bfloat16, shape) for index in range(case.layers)])
     (folder / SINGLE).write_bytes(layout.header)
     os.truncate(folder / SINGLE, layout.size)
     checkpoint = open_checkpoint(folder)
     jobs = tuple(
-        quantize_job(stored, name.removesuffix(".weight"), NF4(), torch.bfloat16, transposed=False)
+        quantize_job(stored, name.removesuffix(".weight"), case.scheme, torch.bfloat16, transposed=False)
         for name, stored in checkpoint.tensors.items()
     )
-    run(Plan(jobs, sharded=False, settings={}), checkpoint, folder.with_name(f"{folder.name}-out"))
+    out = folder.with_name("out")
+    run(Plan(jobs, sharded=False, settings={}), checkpoint, out)
+    shutil.rmtree(out)
 
 
 def peak() -> int:
@@ -46,11 +71,10 @@ def peak() -> int:
 
 
 def main() -> None:
-    """Convert each of `SIZES` and print what it took."""
-    convert(Path(sys.argv[1]) / "warm-up", 1, 16)
+    """Convert each of `CASES` and print what it took."""
     record = {"before": psutil.Process().memory_info().rss}
-    for name, (layers, rows) in SIZES.items():
-        convert(Path(sys.argv[1]) / name, layers, rows)
+    for name, case in CASES.items():
+        convert(Path(sys.argv[1]) / name, case)
         record[name] = peak()
     sys.stdout.write(json.dumps(record))
 

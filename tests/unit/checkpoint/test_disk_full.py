@@ -9,20 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from quant.checkpoint.folder import Checkpoint, open_checkpoint
-from quant.checkpoint.partial import Partial
+from quant.checkpoint.folder import Checkpoint
+from quant.checkpoint.partial import JOURNAL, Partial
 from quant.checkpoint.run import run
 from quant.errors import QuantError
 from quant.schemes import NF4
-from tests.unit.checkpoint.files import SHARDS, digests, layer_tensors, plan_of, write_sharded
+from tests.unit.checkpoint.files import SHARDS, digests, plan_of
+from tests.unit.checkpoint.interrupted import FINISHED, counted
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Checkpoint:
-    return open_checkpoint(write_sharded(tmp_path / "model", layer_tensors()))
-
-
-def full(*_: object) -> object:
+def full(*_: object, **__: object) -> object:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -78,12 +74,15 @@ def test_a_file_system_that_cannot_give_space_beforehand_is_written_to(
 
 @pytest.mark.parametrize("function", ["pwrite", "fdatasync"])
 def test_a_disk_that_is_full_under_way_is_told_with_the_tensor_and_can_be_gone_on_with(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+    checkpoint: Checkpoint,
+    out: Path,
+    partial: Path,
+    one_worker: None,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
 ) -> None:
     """Some file systems, networks above all, tell it only when a file is written or brought to the disk."""
-    out, partial = tmp_path / "out", tmp_path / "out.partial"
-    monkeypatch.setattr("quant.checkpoint.run.WORKERS", 1)
-    calls = 4 if function == "pwrite" else 1  # two headers and two tensors; one job
+    calls = 5 if function == "pwrite" else 1  # the journal's first line, two headers, a tensor and its line; one job
     message = r"files/model-0000.-of-00002\.safetensors: tensor \w+\.\w+ cannot be written \(No space left"
     with monkeypatch.context() as patch:
         patch.setattr(os, function, after(calls, getattr(os, function)))
@@ -91,19 +90,81 @@ def test_a_disk_that_is_full_under_way_is_told_with_the_tensor_and_can_be_gone_o
             run(plan_of(checkpoint, NF4()), checkpoint, out)
     assert not out.exists()
     assert partial.is_dir()
-    assert run(plan_of(checkpoint, NF4()), checkpoint, out).kept
+    assert run(plan_of(checkpoint, NF4()), checkpoint, out).kept == 1
 
 
-def test_a_disk_that_is_full_at_the_end_keeps_all_tensors(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def full_in_a_line(journal: Path, lines: int) -> Callable[[int, memoryview, int], int]:
+    """`os.pwrite` on a disk that takes so many lines of the journal, and then half of one."""
+    pwrite, count = os.pwrite, 0
+
+    def limited(handle: int, data: memoryview, position: int) -> int:
+        nonlocal count
+        if os.fstat(handle).st_ino != journal.stat().st_ino:
+            return pwrite(handle, data, position)
+        count += 1
+        if count > lines + 1:
+            full()
+        return pwrite(handle, data[: len(data) // 2] if count == lines + 1 else data, position)
+
+    return limited
+
+
+JOURNAL_IS_FULL = r"out\.partial/journal\.jsonl cannot be written \(No space left on device\): make room"
+
+
+@pytest.mark.parametrize("lines", [0, 1], ids=["at its first line", "at the first job's"])
+def test_a_journal_that_cannot_be_written_before_anything_is_entered_leaves_nothing(
+    checkpoint: Checkpoint, out: Path, partial: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    """What is not in the journal is not finished, though its bytes are on the disk."""
+    monkeypatch.setattr(os, "pwrite", full_in_a_line(partial / JOURNAL, lines))
+    with pytest.raises(QuantError, match=JOURNAL_IS_FULL):
+        run(plan_of(checkpoint, NF4()), checkpoint, out)
+    assert list(out.parent.iterdir()) == [checkpoint.folder]
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_line_keeps_the_lines_before(
+    checkpoint: Checkpoint, out: Path, partial: Path, one_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is buffered that closing would write, or fail to write, once more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full_in_a_line(partial / JOURNAL, 1 + FINISHED))
+        with pytest.raises(QuantError, match=JOURNAL_IS_FULL):
+            run(plan_of(checkpoint, NF4()), checkpoint, out)
+    lines = (partial / JOURNAL).read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + FINISHED + 1
+    assert not lines[-1].endswith(b"\n")
+    plan, done = counted(plan_of(checkpoint, NF4()))
+    run(plan, checkpoint, out)
+    assert len(done) == len(plan.jobs) - FINISHED
+
+
+@pytest.mark.parametrize(
+    ("function", "file"), [("shutil.copyfile", "tokenizer.json"), ("pathlib.Path.write_text", "config.json")]
+)
+def test_a_disk_that_is_full_at_a_small_file_keeps_all_tensors(
+    checkpoint: Checkpoint, out: Path, monkeypatch: pytest.MonkeyPatch, function: str, file: str
 ) -> None:
     plan = plan_of(checkpoint, NF4())
-    message = r"out\.partial cannot be completed \(.*No space left on device\): make room, then run the same command"
+    message = rf"out\.partial/files/{file} cannot be written \(No space left on device\): make room, then run the same"
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.copyfile", full)
+        patch.setattr(function, full)
         with pytest.raises(QuantError, match=message):
-            run(plan, checkpoint, tmp_path / "out")
-    assert run(plan, checkpoint, tmp_path / "out").kept == sum(len(job.outputs) for job in plan.jobs)
+            run(plan, checkpoint, out)
+    assert run(plan, checkpoint, out).kept == sum(len(job.outputs) for job in plan.jobs)
+
+
+@pytest.mark.parametrize("step", ["os.pwrite", "shutil.copyfile", "os.fsync"])
+def test_only_a_full_disk_is_told_to_make_room(
+    checkpoint: Checkpoint, out: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(QuantError, match=r"\(Input/output error\): check the disk and the permissions, then run"):
+        run(plan_of(checkpoint, NF4()), checkpoint, out)
+    assert not out.exists()
 
 
 def test_bytes_that_are_not_what_was_written_are_told(

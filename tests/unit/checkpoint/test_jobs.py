@@ -32,15 +32,15 @@ def plan(*yielded: tuple[str, Tensor]) -> Plan:
     return Plan((Job(outputs, produce),), sharded=False, settings={})
 
 
-def test_runs_of_several_outputs_may_alternate_and_have_any_shape(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    runs = (
+def test_chunks_of_several_outputs_may_alternate_and_have_any_shape(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    chunks = (
         ("x", torch.arange(4.0).view(2, 2)),
         ("y", torch.arange(3, dtype=torch.int8)),
         ("x", torch.arange(8.0)[4:8:2]),
         ("y", torch.tensor(3, dtype=torch.int8)),
         ("y", torch.zeros(0, dtype=torch.int8)),
     )
-    run(plan(*runs), checkpoint, tmp_path / "out")
+    run(plan(*chunks), checkpoint, tmp_path / "out")
     made = load_file(tmp_path / "out" / SINGLE)
     assert torch.equal(made["x"], torch.tensor([[0.0, 1, 2], [3, 4, 6]]))
     assert torch.equal(made["y"], torch.arange(4, dtype=torch.int8))
@@ -68,7 +68,7 @@ Y = ("y", torch.zeros(4, dtype=torch.int8))
 
 
 @pytest.mark.parametrize(
-    ("runs", "message"),
+    ("chunks", "message"),
     [
         ((("x", torch.zeros(6)),), "made 0 bytes of .*'y'"),
         ((("x", torch.zeros(5)), Y), "made 20 bytes of .*'x'"),
@@ -76,11 +76,11 @@ Y = ("y", torch.zeros(4, dtype=torch.int8))
         ((("x", torch.zeros(6)), ("x", torch.zeros(1)), Y), "made more of .*'x'"),
         ((("x", torch.zeros(6, dtype=torch.int32)), Y), "another dtype: torch.int32"),
     ],
-    ids=["an output missing", "too short", "too long", "a run too many", "another dtype"],
+    ids=["an output missing", "too short", "too long", "a chunk too many", "another dtype"],
 )
 def test_what_is_not_planned_is_no_tensor(
-    checkpoint: Checkpoint, tmp_path: Path, runs: tuple[tuple[str, Tensor], ...], message: str
+    checkpoint: Checkpoint, tmp_path: Path, chunks: tuple[tuple[str, Tensor], ...], message: str
 ) -> None:
     with pytest.raises(RuntimeError, match=message):
-        run(plan(*runs), checkpoint, tmp_path / "out")
+        run(plan(*chunks), checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [checkpoint.folder]

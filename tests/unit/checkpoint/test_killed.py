@@ -40,12 +40,14 @@ def kills(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[st
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_it_was_killed_at_every_step(kills: list[dict[str, Any]]) -> None:
-    at_steps = kills[:-RANDOM_KILLS]
+def test_it_was_killed_at_every_step_and_at_random_times(kills: list[dict[str, Any]]) -> None:
+    at_steps, at_random = kills[:-RANDOM_KILLS], kills[-RANDOM_KILLS:]
+    assert [kill["step"] for kill in at_random] == [None] * RANDOM_KILLS
     assert [kill["step"] for kill in at_steps] == list(range(1, len(at_steps) + 1))
-    assert all(kill["killed"] for kill in at_steps)
-    # 4 jobs of at least one write, one sync and one line each; 2 files of four steps; 6 files to bring to the disk
-    assert len(at_steps) >= 4 * 3 + 2 * 4 + 6
+    assert all(kill["killed"] for kill in kills)
+    # 4 jobs of at least one write, one sync and one line each; 2 files of four steps; a copy and 3 texts; 6 files to
+    # bring to the disk
+    assert len(at_steps) >= 4 * 3 + 2 * 4 + 1 + 3 + 6
 
 
 def test_every_killed_run_is_finished_to_the_bit(kills: list[dict[str, Any]], uninterrupted: dict[str, str]) -> None:

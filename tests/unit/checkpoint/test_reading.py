@@ -10,12 +10,7 @@ from safetensors.torch import save_file
 from quant.checkpoint.folder import SINGLE, Checkpoint, open_checkpoint
 from quant.checkpoint.reading import Inputs
 from quant.errors import QuantError
-from tests.unit.checkpoint.files import layer_tensors, write_sharded
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Checkpoint:
-    return open_checkpoint(write_sharded(tmp_path / "model", layer_tensors()))
+from tests.unit.checkpoint.files import layer_tensors
 
 
 @pytest.mark.parametrize("elements", [1, 7, 130, 10**6])

@@ -1,5 +1,6 @@
 """What a skeleton says of a checkpoint's tensors where transformers would make exceptions."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def test_a_tensor_may_be_missing_where_the_architecture_says_so(
         stored_dtypes(model, checkpoint, torch.float32)
     monkeypatch.setattr(model, "_keys_to_ignore_on_load_missing", {r"model\.norm"}, raising=False)
     assert stored_dtypes(model, checkpoint, torch.float32).keys() == tensors.keys()
+
+
+def test_a_buffer_that_is_saved_must_be_there(model: Any, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    """`from_pretrained` would make it up, with a line in its report. One that is never saved is not asked for."""
+    model = copy.deepcopy(model)
+    model.model.norm.register_buffer("mean", torch.zeros(3))
+    model.model.norm.register_buffer("cache", torch.zeros(3), persistent=False)
+    with pytest.raises(QuantError, match=r"has no tensor model\.norm\.mean: it is half-written"):
+        stored_dtypes(model, checkpoint_of(tensors, tmp_path), torch.float32)
+    tensors["model.norm.mean"] = torch.zeros(3)
+    assert stored_dtypes(model, checkpoint_of(tensors, tmp_path), torch.float32).keys() == tensors.keys()
 
 
 def test_a_tensor_that_is_passed_over_keeps_its_dtype(

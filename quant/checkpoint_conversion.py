@@ -11,7 +11,6 @@ The dtype that the weights had before they were quantized is that of the model (
 each weight for bitsandbytes. Where the two differ the checkpoint is refused: dequantized by us it would be another one.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +20,21 @@ import torch
 
 from quant.checkpoint.bitsandbytes_jobs import Converted, jobs_from_bitsandbytes, jobs_to_bitsandbytes
 from quant.checkpoint.bitsandbytes_layout import check_exportable
-from quant.checkpoint.folder import Checkpoint, open_checkpoint, read_json
+from quant.checkpoint.folder import CONFIG, Checkpoint, open_checkpoint, read_json
 from quant.checkpoint.manifest import Watch
 from quant.checkpoint.plan import Plan
 from quant.checkpoint.reading import Inputs
 from quant.checkpoint.run import Outcome, check_out, run
+from quant.checkpoint.small_files import config_text, files_to_copy
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.integrations.bitsandbytes_config import bitsandbytes_config, is_bitsandbytes
+from quant.integrations.our_config import our_config, read_our_config
 from quant.integrations.skeleton import check_present
 from quant.integrations.transformers import build_on_meta
 from quant.linears import is_linear, read_linear
 from quant.schemes import Blockwise, Scheme
 from quant.sources import Source, open_source
-from quant.streaming import CONFIG, small_files
 
 OURS, THEIRS = "quant", "bitsandbytes"
 FORMATS = (OURS, THEIRS)
@@ -75,9 +76,9 @@ def convert_checkpoint(
     with Inputs(checkpoint) as inputs:
         make = _from_bitsandbytes if to == OURS else _to_bitsandbytes
         converted, config = make(source, inputs, config)
-    texts = {CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n"}
     settings = {"to": to, "scheme": str(converted.scheme), "dtype": str(converted.dtype)}
-    plan = Plan(converted.jobs, checkpoint.sharded, settings, texts, small_files(source))
+    copies = files_to_copy(source.folder, trust_remote_code)
+    plan = Plan(converted.jobs, checkpoint.sharded, settings, {CONFIG: config_text(config)}, copies)
     return ConvertedCheckpoint(run(plan, checkpoint, out, restart, watch), converted.scheme, converted.layers)
 
 
@@ -91,20 +92,18 @@ def check_format(to: str) -> None:
 
 def _from_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -> tuple[Converted, dict[str, Any]]:
     """The jobs, and the new content of config.json."""
-    from quant.integrations.quantization_config import QuantConfig  # noqa: PLC0415  (imports transformers)
-
     if not is_bitsandbytes(config.get("quantization_config")):
         raise QuantError(f"{source.folder} is not a checkpoint of bitsandbytes ({_method(config)}): {_ELSE}")
     _, layers = _skeleton(source, inputs.checkpoint)
     converted = jobs_from_bitsandbytes(inputs, layers)
-    dtype = str(converted.dtype).removeprefix("torch.")
-    declared = config.get("dtype", config.get("torch_dtype")) or dtype
+    dtype = dtype_name(converted.dtype)
+    declared = _declared_dtype(config) or dtype
     if declared != dtype:
         raise QuantError(
             f"{source.folder}: the layers were quantized from {dtype}, config.json says dtype {declared}: write "
             f"{dtype} there to have the model loaded in it"
         )
-    ours = QuantConfig.of(converted.scheme, converted.layers).to_dict()
+    ours = our_config(converted.scheme, converted.layers)
     kept = {name: value for name, value in config.items() if name != "torch_dtype"}  # the older name of dtype
     return converted, {**kept, "dtype": dtype, "quantization_config": ours}
 
@@ -112,7 +111,7 @@ def _from_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -
 def _to_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -> tuple[Converted, dict[str, Any]]:
     """The jobs, and the new content of config.json."""
     scheme, names = _read_ours(source.folder, config)
-    if not (config.get("dtype") or config.get("torch_dtype")):
+    if not _declared_dtype(config):
         raise QuantError(f"{source.folder}: its config.json has no dtype, which the layers dequantize to: add it")
     skeleton, layers = _skeleton(source, inputs.checkpoint)
     if not names <= layers.keys():
@@ -126,14 +125,18 @@ def _to_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -> 
     return converted, {**config, "quantization_config": theirs}
 
 
-def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Blockwise, set[str]]:
-    """The scheme and the names of the quantized layers, from the content of config.json."""
-    from quant.integrations.quantization_config import read_config  # noqa: PLC0415  (imports transformers)
+def _declared_dtype(config: Mapping[str, Any]) -> Any:
+    """What config.json says under either of its names for it, None where it says nothing or null."""
+    return config.get("dtype") or config.get("torch_dtype")
 
+
+def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Blockwise, frozenset[str]]:
+    """The scheme and the names of the quantized layers, from the content of config.json."""
     try:
-        found = read_config(config.get("quantization_config"))
+        found = read_our_config(config.get("quantization_config"))
         if found is not None:
-            return check_exportable(found.scheme), set(found.quantized_modules or ())
+            scheme, names = found
+            return check_exportable(scheme), names
     except QuantError as error:
         raise QuantError(f"{folder}: {error}") from error
     raise QuantError(f"{folder} is not a checkpoint of this library ({_method(config)}): {_ELSE}")

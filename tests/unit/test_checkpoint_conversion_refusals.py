@@ -13,10 +13,10 @@ from torch import Tensor
 import quant
 from quant import FP4, INT4, NF4, W8A16, QuantError
 from quant.checkpoint.bitsandbytes_layout import to_bitsandbytes
-from quant.conversion import convert_checkpoint
+from quant.checkpoint_conversion import convert_checkpoint
 from quant.schemes import Blockwise, Scheme
 from tests.strategies import normal, scheme_id
-from tests.unit.converted import SCHEME, config_of, configure, rewrite, save_ours
+from tests.unit.folders import SCHEME, config_of, configure, rewrite, save_ours, write_config
 
 LAYER = "model.layers.0.mlp.down_proj"
 Change = Callable[[Path], None]
@@ -125,6 +125,10 @@ THEIR_FAULTS = {
     ),
     "another dtype than the model's": (
         lambda folder: configure(folder, dtype="float32"),
+        r"quantized from bfloat16, config\.json says dtype float32: write bfloat16 there",
+    ),
+    "another dtype than the model's under its older name": (
+        lambda folder: write_config(folder, {**config_of(folder), "dtype": None, "torch_dtype": "float32"}),
         r"quantized from bfloat16, config\.json says dtype float32: write bfloat16 there",
     ),
 }

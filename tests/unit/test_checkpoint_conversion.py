@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from quant import QuantError
 from quant.checkpoint.partial import Partial
-from quant.conversion import convert_checkpoint
+from quant.checkpoint_conversion import convert_checkpoint
 from quant.integrations.transformers import quiet_transformers
 from tests.strategies import bits
-from tests.unit.converted import SCHEME, config_of, configure, tensors_of
+from tests.unit.folders import SCHEME, config_of, configure, interrupt, tensors_of, write_config
 
 
 def test_there_and_back_gives_the_same_tensors_and_the_same_settings(
@@ -71,7 +71,12 @@ def undeclared(folder: Path) -> None:
     configure(folder, dtype=None)
 
 
-@pytest.mark.parametrize("change", [older, undeclared])
+def null(folder: Path) -> None:
+    """The newer name of the dtype is there, and the older one says it."""
+    write_config(folder, {**config_of(folder), "dtype": None, "torch_dtype": "bfloat16"})
+
+
+@pytest.mark.parametrize("change", [older, undeclared, null])
 def test_older_configurations_are_read_and_the_dtype_is_written(theirs: Path, change: Callable[[Path], None]) -> None:
     change(theirs)
     convert_checkpoint(str(theirs), theirs.with_name("out"), "quant")
@@ -83,10 +88,6 @@ def test_older_configurations_are_read_and_the_dtype_is_written(theirs: Path, ch
         model, info = AutoModelForCausalLM.from_pretrained(theirs.with_name("out"), output_loading_info=True)
     assert not any(info.values())
     assert model.dtype == torch.bfloat16
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_what_another_dtype_made_is_not_taken_up(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ The folder that is made holds what `quant.quantize` and `save_pretrained` would 
 quantized; the tokenizer and other small files, copied. Pickles are never copied, Python code only if it is trusted.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,27 +16,26 @@ from typing import Any
 
 import torch
 
-from quant.checkpoint.folder import Checkpoint, open_checkpoint, read_json
-from quant.checkpoint.manifest import MANIFEST, Watch
+from quant.checkpoint.folder import CONFIG, Checkpoint, open_checkpoint, read_json
+from quant.checkpoint.manifest import Watch
 from quant.checkpoint.plan import Job, Plan
-from quant.checkpoint.quantizing import cast_job, quantize_job
 from quant.checkpoint.run import Outcome, check_out, run
+from quant.checkpoint.small_files import config_text, files_to_copy
+from quant.checkpoint.tensor_jobs import cast_job, quantize_job
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
-from quant.integrations.skeleton import first_float_dtype, quantization_config, stored_dtypes
+from quant.integrations.our_config import our_config
+from quant.integrations.skeleton import first_float_dtype, stored_dtypes
 from quant.integrations.transformers import build_on_meta
 from quant.linears import is_transposed
 from quant.schemes import Scheme
 from quant.selection import Selection, select
-from quant.sources import Source, open_source
-from quant.variants import included_by, scheme_of
-
-CONFIG = "config.json"
-SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja")
-CODE_FILES = ("*.py",)
+from quant.sources import Source, check_dtype_name, open_source
+from quant.variants import OURS, check_variants, included_by, scheme_of
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedCheckpoint:
     """What was made.
 
     Attributes:
@@ -64,54 +62,65 @@ def quantize_checkpoint(
     trust_remote_code: bool = False,
     restart: bool = False,
     watch: Watch = lambda done, total: None,
-) -> Quantized:
+) -> QuantizedCheckpoint:
     """Quantize the checkpoint MODEL into the folder `out`.
 
     Args:
         model: local folder, hub id, `reference` or `phi-3-mini`.
-        name: of the scheme: one of `quant.schemes.SCHEMES`, or `w8a16-full`.
+        name: of the scheme: one of `quant.variants.OURS`.
         include, exclude: globs as for `quant.quantize`; none is all.
+        restart, watch: see `quant.checkpoint.run`.
 
     Raises:
-        QuantError: see `quant.checkpoint.run`; no such model, one that cannot be quantized, or files that do not fit.
+        QuantError: see `quant.checkpoint.run`; no such scheme, dtype or block size, all before a model is looked for;
+            no such model, one that cannot be quantized, or files that do not fit.
     """
+    scheme = _scheme_called(name, block_size)
+    check_dtype_name(dtype)
     check_out(out)
     source = open_source(model, dtype, trust_remote_code)
     checkpoint = open_checkpoint(source.folder)
     if dtype == "auto" and getattr(source.config, "dtype", None) is None:
         source = replace(source, dtype=first_float_dtype(checkpoint))
-    plan, selection = plan_quantizing(source, checkpoint, name, block_size, tuple(include), tuple(exclude))
+    plan, selection = plan_quantizing(source, checkpoint, name, scheme, tuple(include), tuple(exclude))
     outcome = run(plan, checkpoint, out, restart, watch)
     before = sum(header.size for header in checkpoint.files.values())
-    return Quantized(outcome, _short(source.dtype), selection, before)
+    return QuantizedCheckpoint(outcome, dtype_name(source.dtype), selection, before)
+
+
+def _scheme_called(name: str, block_size: int) -> Scheme:
+    check_variants([name])
+    scheme = scheme_of(name, block_size)
+    if scheme is None:
+        raise QuantError(f"a checkpoint cannot be quantized to {name!r}: use one of {', '.join(OURS)}")
+    return scheme
 
 
 def plan_quantizing(
     source: Source,
     checkpoint: Checkpoint,
     name: str,
-    block_size: int,
+    scheme: Scheme,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> tuple[Plan, Selection]:
-    """What to make of `checkpoint`, and which layers are quantized.
+    """What to make of `checkpoint`, and which layers are quantized. name: of the variant that `scheme` is.
 
     Raises:
         QuantError: as `quantize_checkpoint`, for the model.
     """
-    scheme = scheme_of(name, block_size)
-    assert scheme is not None
     skeleton = build_on_meta(source.config, source.dtype, source.trust_remote_code)
     selection = select(skeleton, included_by(name, skeleton, include), exclude)
     dtypes = stored_dtypes(skeleton, checkpoint, source.dtype)
     jobs = plan_jobs(skeleton, checkpoint, selection, scheme, dtypes)
     settings = {
         "scheme": str(scheme),
-        "dtype": _short(source.dtype),
+        "dtype": dtype_name(source.dtype),
         "layers": list(selection.chosen),
     }
     texts = {CONFIG: _config_text(source, scheme, selection)}
-    return Plan(jobs, checkpoint.sharded, settings, texts, small_files(source)), selection
+    copies = files_to_copy(source.folder, source.trust_remote_code)
+    return Plan(jobs, checkpoint.sharded, settings, texts, copies), selection
 
 
 def plan_jobs(
@@ -128,16 +137,19 @@ def plan_jobs(
         for alias, module in skeleton.named_modules(remove_duplicate=False)
         if id(module) in layers
     }
+    parameters = {name for name, _ in skeleton.named_parameters(remove_duplicate=False)}
     jobs = []
     for name, stored in checkpoint.tensors.items():
         if stored.dtype.is_floating_point and stored.dtype.itemsize == 1:
-            raise QuantError(f"{stored} has the 8-bit dtype {_short(stored.dtype)}, so it is quantized: pass floats")
+            raise QuantError(
+                f"{stored} has the 8-bit dtype {dtype_name(stored.dtype)}, so it is quantized: pass floats"
+            )
         if name not in weights:
-            jobs.append(cast_job(stored, dtypes[name]))
+            jobs.append(cast_job(stored, dtypes[name], finite=name in parameters))
             continue
         if not stored.dtype.is_floating_point:
             raise QuantError(
-                f"{stored} has dtype {_short(stored.dtype)}, so it is quantized: pass the float checkpoint"
+                f"{stored} has dtype {dtype_name(stored.dtype)}, so it is quantized: pass the float checkpoint"
             )
         layer, transposed = weights[name]
         jobs.append(quantize_job(stored, layer, scheme, dtypes[name], transposed))
@@ -147,18 +159,6 @@ def plan_jobs(
 def _config_text(source: Source, scheme: Scheme, selection: Selection) -> str:
     config = read_json(source.folder / CONFIG)
     config.pop("torch_dtype", None)  # the older name of the same
-    config["dtype"] = _short(source.dtype)
-    config["quantization_config"] = quantization_config(scheme, selection.chosen)
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-
-
-def small_files(source: Source) -> dict[str, Path]:
-    """The small files to copy: name -> file. Not the configuration, indexes and manifests, which are made anew."""
-    patterns = SMALL_FILES + (CODE_FILES if source.trust_remote_code else ())
-    paths = sorted(path for pattern in patterns for path in source.folder.glob(pattern) if path.is_file())
-    made = (CONFIG, MANIFEST)
-    return {path.name: path for path in paths if path.name not in made and not path.name.endswith(".index.json")}
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    config["dtype"] = dtype_name(source.dtype)
+    config["quantization_config"] = our_config(scheme, selection.chosen)
+    return config_text(config)
