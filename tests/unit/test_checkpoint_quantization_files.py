@@ -72,9 +72,9 @@ def test_small_files_are_copied_and_pickles_and_code_are_not(float_folders: dict
 
 
 def test_tensors_that_from_pretrained_passes_over_are_copied(float_folders: dict[str, Path], tmp_path: Path) -> None:
-    """Masks and tables that older versions stored: nothing of a checkpoint is lost."""
+    """Masks and tables that older versions stored: nothing of a checkpoint is lost, and they may be infinite."""
     folder = shutil.copytree(float_folders["phi3"], tmp_path / "model")
-    table = torch.arange(8, dtype=torch.float64)
+    table = torch.tensor([0.0, 1.0, float("-inf")], dtype=torch.float64)
     rewrite(folder, lambda tensors: tensors.update({"model.layers.0.self_attn.rotary_emb.inv_freq": table}))
     quantize_checkpoint(str(folder), tmp_path / "out", "nf4", dtype="bfloat16")
     assert torch.equal(tensors_of(tmp_path / "out")["model.layers.0.self_attn.rotary_emb.inv_freq"], table)

@@ -110,7 +110,7 @@ def test_an_out_that_exists_is_refused_before_the_model_is_looked_for(tmp_path: 
         ({"name": "nf4", "block_size": 48}, "block_size 48 is not allowed"),
         ({"name": "nf4", "dtype": "int8"}, "unknown dtype 'int8'"),
     ],
-    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+    ids=["unknown", "the baseline", "bitsandbytes", "a block size", "a dtype"],
 )
 def test_options_are_refused_before_the_model_is_looked_for(
     tmp_path: Path, options: dict[str, Any], message: str

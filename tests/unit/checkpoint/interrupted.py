@@ -13,14 +13,14 @@ FINISHED = 2
 """Jobs that an interrupted run of these tests has done, of 4."""
 
 
-def failing(plan: Plan) -> Plan:
-    """The same, but the third job fails."""
+def failing(plan: Plan, finished: int = FINISHED) -> Plan:
+    """The same, but the job after so many fails."""
 
     def fail(inputs: Inputs) -> Iterator[tuple[str, Tensor]]:
         raise QuantError("interrupted")
 
     jobs = list(plan.jobs)
-    jobs[FINISHED] = replace(jobs[FINISHED], produce=fail)
+    jobs[finished] = replace(jobs[finished], produce=fail)
     return replace(plan, jobs=tuple(jobs))
 
 

@@ -25,13 +25,14 @@ def test_a_journal_that_was_cut_short_loses_what_it_lacks(
     assert digests(out) == uninterrupted
 
 
-def test_what_follows_a_line_that_was_cut_short_is_kept_the_next_time(
-    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path
+@pytest.mark.parametrize("rest", [b"", b"\0" * 1000], ids=["cut short", "longer than the next line"])
+def test_what_follows_a_line_that_is_none_is_kept_the_next_time(
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path, rest: bytes
 ) -> None:
     """The rest of that line is removed, so that the next one is a line of its own."""
     journal = partial / "journal.jsonl"
     whole = journal.read_bytes()
-    journal.write_bytes(whole[:-20])
+    journal.write_bytes(whole[:-20] + rest)
     with pytest.raises(QuantError, match="interrupted"):
         run(failing(interrupted), checkpoint, out)
     assert journal.read_bytes() == whole
@@ -52,3 +53,12 @@ def test_a_journal_line_that_is_none_ends_the_journal(
     run(plan, checkpoint, out)
     assert len(done) == len(plan.jobs) - FINISHED + 1
     assert digests(out) == uninterrupted
+
+
+def test_a_restart_begins_a_journal_without_the_old_lines(
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path
+) -> None:
+    lines = (partial / "journal.jsonl").read_bytes().splitlines()
+    with pytest.raises(QuantError, match="interrupted"):
+        run(failing(interrupted, 1), checkpoint, out, restart=True)
+    assert (partial / "journal.jsonl").read_bytes().splitlines() == lines[:2]

@@ -117,11 +117,12 @@ def test_inputs_that_change_under_way_are_refused(checkpoint: Checkpoint, out: P
     assert not out.exists()
 
 
-def test_a_failure_before_anything_is_finished_leaves_nothing(checkpoint: Checkpoint, out: Path, partial: Path) -> None:
+def test_a_failure_before_anything_is_finished_leaves_nothing(
+    checkpoint: Checkpoint, out: Path, one_worker: None
+) -> None:
     plan = plan_of(checkpoint, NF4())
-    fail = failing(plan).jobs[FINISHED].produce
     with pytest.raises(QuantError, match="interrupted"):
-        run(replace(plan, jobs=(replace(plan.jobs[0], produce=fail),)), checkpoint, out)
+        run(failing(plan, 0), checkpoint, out)
     assert list(out.parent.iterdir()) == [checkpoint.folder]
 
 
