@@ -121,13 +121,15 @@ def dequantize(model: nn.Module) -> nn.Module:
         `model`, with the weights that the codes stand for (the loss of quantization stays).
 
     Raises:
-        QuantError: the model has no quantized layers of this library, or is one itself.
+        QuantError: the model has no quantized layers of this library, is one itself, or the forward of one was replaced
+            (accelerate's offloading does that). The model is unchanged.
     """
     replacements: dict[int, nn.Module] = {}
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
             if not name:
                 raise QuantError("the model is itself a quantized layer: call its dequantize()")
+            _refuse_replaced_forward(name, module)
             replacements[id(module)] = _with_hooks(module.dequantize(), module)
     if not replacements:
         raise QuantError(f"{type(model).__name__} has no layers quantized by this library")
@@ -178,12 +180,20 @@ def _refuse_quantized(model: nn.Module) -> None:
 def _converted(name: str, layer: nn.Module, scheme: Scheme) -> QuantizedLinear:
     if not name:
         raise QuantError("the model is itself one linear layer and cannot be replaced in place: use from_linear")
-    if "forward" in vars(layer):
-        raise QuantError(f"{name}: its forward was replaced (offloading hooks?): remove the hook or exclude the layer")
+    _refuse_replaced_forward(name, layer)
     try:
         return _with_hooks(quantized_linear(layer, scheme), layer)
     except QuantError as error:
         raise QuantError(f"{name}: {error}") from error
+
+
+def _refuse_replaced_forward(name: str, layer: nn.Module) -> None:
+    """What accelerate's hooks hang on would be lost with the layer, and an offloaded weight is not there."""
+    if "forward" in vars(layer):
+        raise QuantError(
+            f"{name}: its forward was replaced (offloading hooks?): remove the hook (accelerate.hooks."
+            "remove_hook_from_submodules) or exclude the layer"
+        )
 
 
 def _with_hooks(new: ModuleT, old: nn.Module) -> ModuleT:

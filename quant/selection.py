@@ -7,17 +7,21 @@ error, because a misspelt exclusion would otherwise quantize what it was meant t
 
 Left alone by default, whatever the wildcards say:
 
-* the output head: what the model's `get_output_embeddings()` returns, or a layer named like one of `HEAD_NAMES`;
+* the output head: what the model's `get_output_embeddings()` returns, or a layer in whose name is one of `HEAD_NAMES`;
 * layers whose weight is shared with another module (tied embeddings): quantizing one end would untie them;
-* `linear1` and `linear2` of torch's `TransformerEncoderLayer`, whose fast path reads their weights as floats.
+* `linear1` and `linear2` of torch's `TransformerEncoderLayer`, whose fast path reads their weights as floats;
+* layers that their architecture keeps in float32 (`_keep_in_fp32_modules` of transformers), as T5 does: it casts
+  activations to the dtype of their weight;
+* adapters of PEFT, which are there to be trained.
 
 `exclude` adds to these. To quantize the head, name it exactly in `include`, as in `include=["*", "lm_head"]`; a layer
-of the other two kinds that is named is refused. A module reachable by
-several names is one layer; a pattern for any of its names is for it.
+of the other kinds that is named is refused. A module reachable by several names is one layer; a pattern for any of its
+names is for it.
 """
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,7 +31,7 @@ from quant.errors import QuantError
 from quant.linears import is_linear
 
 HEAD_NAMES = ("lm_head", "embed_out", "score", "classifier", "qa_outputs")
-"""Last components of names that are taken for an output head where the model has no `get_output_embeddings()`."""
+"""Components of names that are taken for an output head, as in `lm_head`, `classifier.dense`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def select(
         raise QuantError(f"{type(model).__name__} has no linear layers to quantize (nn.Linear or Conv1D, exact type)")
     included = None if include is None else _patterns(include, names)
     excluded = _patterns(exclude, names)
-    heads, fixed = output_heads(model), {**_read_by_parents(model), **_tied_weights(model)}
+    heads = output_heads(model)
+    fixed = {**_parts_of_adapters(model), **_kept_in_float32(model), **_read_by_parents(model), **_tied_weights(model)}
 
     chosen: list[str] = []
     left = _unreadable(model)
@@ -99,7 +104,7 @@ def output_heads(model: nn.Module) -> set[str]:
     return {
         aliases[0]
         for key, aliases in layers.items()
-        if key in returned or any(name.rpartition(".")[2] in HEAD_NAMES for name in aliases)
+        if key in returned or any(not set(HEAD_NAMES).isdisjoint(name.split(".")) for name in aliases)
     }
 
 
@@ -136,6 +141,39 @@ def _read_by_parents(model: nn.Module) -> dict[str, str]:
         for key, aliases in _linear_layers(model).items()
         if key in readers
     }
+
+
+def _kept_in_float32(model: nn.Module) -> dict[str, str]:
+    """Linear layers that an architecture of transformers keeps in float32 -> the reason to leave them."""
+    kept = {}
+    for path, module in model.named_modules():
+        patterns = {*_words(module, "_keep_in_fp32_modules"), *_words(module, "_keep_in_fp32_modules_strict")}
+        if patterns:
+            anywhere = re.compile(
+                "|".join(rf"(^|\.){pattern.replace('*', '.*')}(\.|$)" for pattern in sorted(patterns))
+            )
+            for name, child in module.named_modules(prefix=path):
+                if is_linear(child) and anywhere.search(f"{name}.weight"):
+                    kept[name] = f"{type(module).__name__} keeps it in float32"
+    return kept
+
+
+def _parts_of_adapters(model: nn.Module) -> dict[str, str]:
+    """Linear layers that PEFT has put beside others -> the reason to leave them."""
+    parts = {}
+    for path, module in model.named_modules():
+        for adapter in _words(module, "adapter_layer_names"):
+            child = getattr(module, adapter, None)
+            if isinstance(child, nn.Module):
+                names = [name for name, part in child.named_modules(prefix=f"{path}.{adapter}") if is_linear(part)]
+                parts.update(dict.fromkeys(names, "part of an adapter"))
+    return parts
+
+
+def _words(module: nn.Module, attribute: str) -> tuple[str, ...]:
+    """The strings that `module` lists as `attribute`, if it does."""
+    listed = getattr(module, attribute, None)
+    return tuple(listed) if isinstance(listed, list | tuple | set) else ()
 
 
 def _tied_weights(model: nn.Module) -> dict[str, str]:

@@ -5,8 +5,8 @@ layers is that of `quant.quantize`). Then transformers reads one weight after th
 and hands it to `QuantizeWeight`, whose codes take its place: the float model never exists. The codes are those of the
 weight *in the dtype asked for*: a float32 checkpoint loaded with `dtype=torch.bfloat16` is rounded first.
 
-A saved model needs no such step: the names, shapes and dtypes in the file are those of the layers. A model quantized in
-memory becomes one that transformers can save by `mark`, which follows `quant.quantize` and `quant.dequantize`.
+A saved model needs no such step: the names, shapes and dtypes in the file are those of the layers. For models that were
+quantized in memory there is `quant.integrations.marking`.
 
 Refused: pickled weights, offloading to disk while quantizing (transformers would read the float weights back from the
 original file), a checkpoint that lacks a part of a quantized weight (transformers would fill it with memory as it found
@@ -20,38 +20,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.core_model_loading import ConversionOps
-from transformers.modeling_utils import PreTrainedModel
 from transformers.quantizers.base import HfQuantizer
 
 from quant.convert import dequantize, replace_layers
 from quant.errors import QuantError
+from quant.integrations.loading import check_loaded, named_layers
 from quant.integrations.quantization_config import QuantConfig
-from quant.linears import is_linear
 from quant.modules import QuantizedLinear
-from quant.schemes import Blockwise
-from quant.selection import Selection, select
+from quant.selection import select
 
 
 class QuantizeWeight(ConversionOps):  # type: ignore[misc]
     """Turns the weight of one layer, as it comes from the file, into the tensors that its quantized layer stores.
 
-    What cannot be quantized is told in `errors`: transformers would catch an exception and raise one of its own.
+    What cannot be quantized is told in `errors`: transformers would catch an exception and raise one of its own. The
+    names of what is stored are noted in `found`.
     """
 
-    def __init__(self, errors: list[str]) -> None:
-        self.errors = errors
+    def __init__(self, errors: list[str], found: set[str]) -> None:
+        self.errors, self.found = errors, found
 
     def convert(self, input_dict: dict[str, Any], model: Any = None, **_: Any) -> dict[str, Tensor]:
-        """input_dict: name of the weight -> tensor or [tensor]; returns name -> tensor of each stored part."""
-        ((name, value),) = input_dict.items()
-        weight = value[0] if isinstance(value, list) else value
-        path = name.removesuffix(".weight")
-        try:
-            stored = model.get_submodule(path).encode(weight)
-        except QuantError as error:
-            self.errors.append(f"{path}: {error}")
-            return {}
-        return {f"{path}.{part}": tensor for part, tensor in stored.items()}
+        """input_dict: name of each weight -> tensor or [tensor]; returns name -> tensor of each stored part. Several
+        weights come from checkpoints that hold in one piece what are two in memory.
+        """
+        converted = {}
+        for name, value in input_dict.items():
+            tensor = value[0] if isinstance(value, list) else value
+            path, _dot, last = name.rpartition(".")
+            layer = model.get_submodule(path)
+            if last != "weight" or not isinstance(layer, QuantizedLinear):
+                converted[name] = tensor
+                continue
+            try:
+                converted.update({f"{path}.{part}": stored for part, stored in layer.encode(tensor).items()})
+            except QuantError as error:
+                self.errors.append(f"{path}: {error}")
+        self.found.update(converted)
+        return converted
 
 
 class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
@@ -63,6 +69,7 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         # A copy, because the layers' names are written into it, and one configuration may load several models.
         super().__init__(copy.deepcopy(quantization_config), **kwargs)
         self.errors: list[str] = []
+        self._found: set[str] = set()
 
     def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
         """Raises:
@@ -81,7 +88,13 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
 
     def get_quantize_ops(self) -> QuantizeWeight:
         """What `from_pretrained` converts such a weight with."""
-        return QuantizeWeight(self.errors)
+        return QuantizeWeight(self.errors, self._found)
+
+    def get_new_dtype(self, converter: Any, param: Any, dtype: torch.dtype | None) -> torch.dtype | None:
+        """As transformers has it; called for every tensor of a quantized checkpoint, whose names are noted."""
+        self._found.update(converter.target_patterns)
+        new: torch.dtype | None = super().get_new_dtype(converter, param, dtype)
+        return new
 
     def _process_model_before_weight_loading(self, model: Any, checkpoint_files: Any = None, **_: Any) -> None:
         pickles = [name for name in checkpoint_files or () if not str(name).endswith(".safetensors")]
@@ -94,22 +107,28 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         if config.quantized_modules is None:
             selection = select(model, config.include, config.exclude)
         else:
-            selection = _named_layers(model, config.quantized_modules)
+            selection = named_layers(model, config.quantized_modules)
         report = replace_layers(model, config.scheme, selection)
         self.quantization_config = QuantConfig.of(config.scheme, report.converted)
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         if self.errors:
             raise QuantError("; ".join(self.errors[:3]))
-        for name, layer in _quantized_layers(model):
-            _check_loaded(name, layer)
+        for name, layer in quantized_layers(model):
+            if not self.pre_quantized:
+                self._found.add(f"{name}.bias")  # which is not converted, and so not noted
+            check_loaded(name, layer, self._found)
         return model
 
     def get_state_dict_and_metadata(self, model: Any) -> tuple[None, dict[str, str]]:
         """Nothing of its own; `save_pretrained` calls it before it writes the configuration, which is brought up to
         date here with the layers that are really there.
         """
-        model.config.quantization_config = self.quantization_config = _config_of(model, self.quantization_config)
+        layers = dict(quantized_layers(model))
+        if layers:
+            model.config.quantization_config = self.quantization_config = _config_of(model, layers)
+        else:
+            self.remove_quantization_config(model)
         return None, {}
 
     def dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
@@ -132,86 +151,17 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         return True
 
 
-def mark(model: nn.Module) -> None:
-    """Make the transformers models in `model`, or the one it is, known to transformers as what they are now: quantized
-    by this library, or float again.
-    """
-    for pretrained in _outermost_pretrained(model):
-        layers = dict(_quantized_layers(pretrained))
-        ours = isinstance(getattr(pretrained, "hf_quantizer", None), QuantizerForTransformers)
-        if layers:
-            scheme = next(iter(layers.values())).scheme
-            quantizer = QuantizerForTransformers(QuantConfig.of(scheme, layers), pre_quantized=True)
-            pretrained.hf_quantizer = quantizer
-            pretrained.is_quantized, pretrained.quantization_method = True, quantizer.quantization_config.quant_method
-            pretrained.config.quantization_config = quantizer.quantization_config
-        elif ours:
-            pretrained.hf_quantizer.remove_quantization_config(pretrained)
-
-
-def _outermost_pretrained(module: nn.Module) -> Iterator[Any]:
-    if isinstance(module, PreTrainedModel):
-        yield module
-    else:
-        for child in module.children():
-            yield from _outermost_pretrained(child)
-
-
-def _quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantizedLinear]]:
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantizedLinear]]:
+    """Name and module of each quantized layer of `model`, in its order."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear))
 
 
-def _config_of(model: nn.Module, config: QuantConfig) -> QuantConfig:
-    """The configuration of `model` as it is; `config` is the one that it was loaded or quantized with."""
-    layers = dict(_quantized_layers(model))
+def _config_of(model: nn.Module, layers: dict[str, QuantizedLinear]) -> QuantConfig:
+    """The configuration of `model` with its quantized `layers`."""
     schemes = {layer.scheme for layer in layers.values()}
     if len(schemes) > 1:
         raise QuantError(
             f"{type(model).__name__} has layers of several schemes ({', '.join(sorted(map(str, schemes)))}), which a "
             "configuration of transformers cannot tell: save it with safetensors.torch.save_model"
         )
-    return QuantConfig.of(schemes.pop() if schemes else config.scheme, layers)
-
-
-def _named_layers(model: Any, names: list[str]) -> Selection:
-    """The layers that a saved configuration names; a model without head (`AutoModel`) has them without its prefix, and
-    lacks the head.
-
-    Raises:
-        QuantError: a name that is no linear layer of `model`.
-    """
-    linear = [name for name, module in model.named_modules() if is_linear(module)]
-    prefix = f"{model.base_model_prefix}."
-    headless = model.base_model is model
-    chosen, unknown = [], []
-    for name in names:
-        candidates = (name, name.removeprefix(prefix)) if headless else (name, prefix + name)
-        found = next((candidate for candidate in candidates if candidate in linear), None)
-        if found is not None:
-            chosen.append(found)
-        elif not headless or name.startswith(prefix):
-            unknown.append(name)
-    if unknown or not chosen:
-        raise QuantError(
-            f"{type(model).__name__} has no linear layer {', '.join(unknown[:3]) or 'of those'} that the checkpoint's "
-            "quantization_config names: config.json and the model do not belong together"
-        )
-    return Selection(tuple(chosen), {name: "float in the checkpoint" for name in linear if name not in chosen})
-
-
-def _check_loaded(name: str, layer: QuantizedLinear) -> None:
-    """Raises:
-    QuantError: a part of the weight was not in the checkpoint, or is of another scheme.
-    """
-    expected = layer.scheme
-    dispatched = hasattr(layer, "_hf_hook")  # accelerate has moved its tensors, whose marks are gone
-    for part, tensor in layer.stored.items():
-        if not dispatched and not getattr(tensor, "_is_hf_initialized", False):
-            raise QuantError(f"{name}.{part} is not in the checkpoint: it is half-written, save or quantize it again")
-    if isinstance(expected, Blockwise) and not layer.get_buffer("weight_format").is_meta:
-        tag = tuple(layer.get_buffer("weight_format").tolist())
-        if tag != expected.format_tag:
-            raise QuantError(
-                f"{name}: its tensors are of format {tag}, {expected} has {expected.format_tag}: the checkpoint's "
-                "quantization_config is not that of its tensors"
-            )
+    return QuantConfig.of(schemes.pop(), layers)

@@ -19,11 +19,13 @@ def _register(_: ModuleType) -> None:
     from transformers.quantizers import auto  # noqa: PLC0415
 
     from quant.convert import observe_conversions  # noqa: PLC0415
+    from quant.integrations.marking import mark  # noqa: PLC0415
     from quant.integrations.quantization_config import CONFIGS  # noqa: PLC0415
-    from quant.integrations.quantizer import QuantizerForTransformers, mark  # noqa: PLC0415
+    from quant.integrations.quantizer import QuantizerForTransformers  # noqa: PLC0415
 
     for config in CONFIGS:
-        if config.method() not in auto.AUTO_QUANTIZER_MAPPING:
-            auto.register_quantization_config(config.method())(config)
-            auto.register_quantizer(config.method())(QuantizerForTransformers)
+        for mapping in (auto.AUTO_QUANTIZATION_CONFIG_MAPPING, auto.AUTO_QUANTIZER_MAPPING):
+            mapping.pop(config.method(), None)  # of an earlier import of this library
+        auto.register_quantization_config(config.method())(config)
+        auto.register_quantizer(config.method())(QuantizerForTransformers)
     observe_conversions(mark)

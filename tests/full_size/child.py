@@ -5,6 +5,7 @@ Only so is its peak of memory its own, and its memory as fresh as that of whoeve
 
 import datetime
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,7 @@ def environment(threads: int) -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "threads": threads,
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "kernels": native.variant(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,

@@ -28,9 +28,9 @@ def quantize_command(folder: Path, out: Path, scheme: str) -> list[str]:
 def measure_quantizing(folder: Path, out: Path, scheme: str) -> dict[str, Any]:
     """Read the weights of `folder`, then quantize them into `out`, which is removed before.
 
-    Returns read_seconds: of reading into nowhere, with the cached_share of the files before; seconds: of the command;
-    sync_seconds: until the system has written everything out; peak_bytes: of the command, and of `BARE`; bytes_in,
-    bytes_out: of the weight files.
+    Returns read_seconds: of reading into nowhere, with the cached_share of the files before; seconds: of the command,
+    which ends when everything is on the disk; peak_bytes: of the command, and of `BARE`; bytes_in, bytes_out: of the
+    weight files.
 
     Raises:
         subprocess.CalledProcessError: the command failed.
@@ -43,10 +43,7 @@ def measure_quantizing(folder: Path, out: Path, scheme: str) -> dict[str, Any]:
     with Path(os.devnull).open("wb") as nowhere:
         record["read_seconds"], _ = run(["cat", *map(str, files)], nowhere.fileno())
     record["seconds"], record["peak_bytes"] = run(quantize_command(folder, out, scheme), sys.stderr.fileno())
-    began = time.perf_counter()
-    os.sync()
     return record | {
-        "sync_seconds": time.perf_counter() - began,
         "bare_bytes": {name: bare_peak(program) for name, program in BARE.items()},
         "bytes_in": sum(file.stat().st_size for file in files),
         "bytes_out": sum(file.stat().st_size for file in weight_files(out)),

@@ -53,12 +53,11 @@ def of_llama_cpp(name: str, what: str, speed: float) -> str:
 
 def quantizing_table(results: dict[str, Any]) -> list[str]:
     """Seconds and memory of the command, beside reading the files, an idle interpreter and its imports."""
-    header = ["scheme", "s", "s until on disk", "s to read", "of it cached", "peak MB", "bare Python", "with imports"]
+    header = ["scheme", "s", "s to read", "of it cached", "peak MB", "bare Python", "with imports"]
     body = [
         [
             scheme,
             f"{result['seconds']:.1f}",
-            f"{result['seconds'] + result['sync_seconds']:.1f}",
             f"{result['read_seconds']:.1f}",
             _share(result["cached_share"]),
             *(_mb(size) for size in (result["peak_bytes"], *result["bare_bytes"].values())),
@@ -172,9 +171,9 @@ def markdown(run: dict[str, Any]) -> str:
             lines += [f"**{title}**", "", *make({name: run[part][name] for name in order})]
     lines.append(
         f"{run['model']['name']}, {run['model']['bytes'] / 1e9:.2f} GB; {environment['cpu']}, {environment['threads']} "
-        f"threads, torch {environment['torch']}, transformers {environment['transformers']}, {environment['kernels']} "
-        f"kernels; decoding {sizes['new_tokens'] - 1} tokens after {sizes['prompt']}, {sizes['rounds']} rounds, "
-        f"{environment['date']}."
+        f"threads, OMP_WAIT_POLICY {environment['wait_policy']}, torch {environment['torch']}, "
+        f"transformers {environment['transformers']}, {environment['kernels']} kernels; decoding "
+        f"{sizes['new_tokens'] - 1} tokens after {sizes['prompt']}, {sizes['rounds']} rounds, {environment['date']}."
     )
     return "\n".join(lines)
 

@@ -30,7 +30,6 @@ def test_two_graphs_without_breaks_serve_all_steps(model: Any) -> None:
     result = measure_compiled(model, SIZES, repeats=2, backend="eager")
     assert (result["graphs"], result["recompiled"]) == (2, 0)
     assert [len(repeat) for repeat in result["decode_seconds"]] == [3, 3]
-    assert result["first_call_seconds"] > max(map(sum, result["decode_seconds"]))
 
 
 def test_a_graph_break_is_an_error(model: Any) -> None:

@@ -62,6 +62,6 @@ def test_quantizing_overwrites_what_an_earlier_run_left(tmp_path: Path, monkeypa
     result = measure_quantizing(folder, out, "w8a16")
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]
     assert (result["bytes_in"], result["bytes_out"]) == (1000, 500)
-    assert min(result["seconds"], result["read_seconds"], result["sync_seconds"]) > 0
+    assert min(result["seconds"], result["read_seconds"]) > 0
     assert result["peak_bytes"] >= 2**20
     assert list(result["bare_bytes"]) == ["interpreter"]

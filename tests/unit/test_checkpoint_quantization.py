@@ -91,17 +91,18 @@ def test_include_and_exclude_mean_what_they_mean_in_memory(float_folders: dict[s
 def test_what_an_architecture_keeps_in_float32_stays_so(
     float_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of layers as well, whose codes are then those of the float32 weight."""
+    """Of layers as well, which are not quantized."""
     monkeypatch.setattr(Phi3ForCausalLM, "_keep_in_fp32_modules_strict", ["post*layernorm", "down_proj"])
     monkeypatch.setattr(Phi3ForCausalLM, "_keep_in_fp32_modules", ["o_proj"])
-    for dtype in ("bfloat16", "float16"):
+    strict = {"mlp.down_proj.weight", "post_attention_layernorm.weight"}
+    for dtype, kept in (("bfloat16", strict), ("float16", {*strict, "self_attn.o_proj.weight"})):
         out = tmp_path / dtype
         quantize_checkpoint(str(float_folders["phi3"]), out, "w8a16", dtype=dtype)
         in_memory = quantize(load_model(float_folders["phi3"], MODEL_DTYPES[dtype]), SCHEMES["w8a16"])
         found = tensors_of(out)
         check_equal(found, tensors_of(save(in_memory, tmp_path / f"{dtype}-in-memory")))
-        floats = [name for name, t in found.items() if t.dtype == torch.float32 and not name.endswith("weight_scale")]
-        assert floats == ["model.layers.0.post_attention_layernorm.weight"]
+        floats = {name for name, t in found.items() if t.dtype == torch.float32 and not name.endswith("weight_scale")}
+        assert floats == {f"model.layers.0.{name}" for name in kept}
 
 
 @pytest.mark.parametrize("said", ["float16", None])
