@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quant import native
+from quant.checkpoint_quantization import quantize_checkpoint
 from tests.full_size import measure, quantizing
 from tests.full_size.child import environment
 from tests.full_size.conftest import SIZES
@@ -102,6 +104,14 @@ def test_a_failure_is_told_and_the_rest_is_measured(tmp_path: Path, monkeypatch:
     assert "quantize" not in record.content
 
 
+def in_this_process(command: Sequence[str], stdout: int) -> tuple[float, int]:
+    """`quantizing.run` without a process, of `quant quantize`; other commands are not run."""
+    if "quantize" in command:
+        model, out, _option, scheme = command[command.index("quantize") + 1 :]
+        quantize_checkpoint(model, Path(out), scheme)
+    return 1.0, 1
+
+
 SMALL = ["--prompt", "5", "--long-prompt", "9", "--new-tokens", "4", "--rounds", "1", "--threads", "1"]
 
 
@@ -113,10 +123,13 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_a_model_is_quantized_on_disk_and_measured_in_a_process_of_its_own(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole way, but that the environment is told by this process, and that it is not compared with imports."""
+    """The whole way, but that the environment is told and the command is run by this process, which has imported what
+    they need, and that it is not compared with imports.
+    """
     ask = measure.ask_child
     monkeypatch.setattr(measure, "ask_child", lambda text: environment(1) if text == "1" else ask(text))
     monkeypatch.setattr(quantizing, "BARE", {"interpreter": quantizing.PEAK})
+    monkeypatch.setattr(quantizing, "run", in_this_process)
     out, work = tmp_path / "out.json", tmp_path / "work"
     run_main(monkeypatch, checkpoint, out, "--work", work, "--only", "quantize:w8a16", "generate:w8a16")
     content = json.loads(out.read_text())

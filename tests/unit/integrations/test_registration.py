@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from transformers.quantizers import auto
 
 from quant.integrations.quantization_config import CONFIGS
+from quant.integrations.quantizer import QuantizerForTransformers
+from quant.integrations.registration import announce
 
 KNOWN = """
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_QUANTIZER_MAPPING
@@ -21,15 +24,20 @@ def run(script: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-def test_every_method_is_registered_after_transformers_and_once_more() -> None:
-    """The other order is that of the command line, which loads quantized models in other tests."""
-    first = "import transformers.modeling_utils, quant, importlib\nimportlib.reload(quant)"
-    assert run(first + KNOWN) == [OURS, OURS]
-
-
-def test_importing_quant_imports_neither_transformers_nor_peft() -> None:
+def test_importing_quant_first_imports_nothing_and_registers_every_method_later() -> None:
     script = "import quant, sys; print(*(name in sys.modules for name in ('transformers', 'peft', 'bitsandbytes')))"
-    assert run(script) == ["False False False"]
+    assert run(f"{script}\nimport transformers.modeling_utils{KNOWN}") == ["False False False", OURS, OURS]
+
+
+def test_importing_quant_last_registers_every_method_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers is imported here; and what an earlier import has registered is replaced."""
+    for mapping in (auto.AUTO_QUANTIZATION_CONFIG_MAPPING, auto.AUTO_QUANTIZER_MAPPING):
+        monkeypatch.delitem(mapping, CONFIGS[0].method())
+        monkeypatch.setitem(mapping, CONFIGS[1].method(), None)
+    announce()
+    for config in CONFIGS:
+        assert auto.AUTO_QUANTIZATION_CONFIG_MAPPING[config.method()] is config
+        assert auto.AUTO_QUANTIZER_MAPPING[config.method()] is QuantizerForTransformers
 
 
 def test_unknown_names_are_attribute_errors() -> None:
