@@ -69,13 +69,14 @@ def isolated() -> Iterator[None]:
 
 
 def readme_names(namespace: dict[str, Any]) -> None:
-    """What the README's examples take as given: a model, its folder, a folder to save to, a linear layer, a weight."""
+    """What the README's examples take as given: a model, its folder, folders to save to, a linear layer, a weight."""
     from quant import reference_model  # noqa: PLC0415
     from quant.integrations.transformers import load_model  # noqa: PLC0415
 
     namespace["model"] = load_model(reference_model.FOLDER, torch.float32)
     namespace["folder"] = reference_model.FOLDER
     namespace["saved"] = Path(tempfile.mkdtemp())
+    namespace["out"] = f"{namespace['saved']}/out"
     namespace["linear"] = torch.nn.Linear(64, 32)
     namespace["weight"] = namespace["linear"].weight
 

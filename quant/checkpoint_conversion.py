@@ -50,8 +50,8 @@ class ConvertedCheckpoint:
 
 
 def convert_checkpoint(
-    model: str,
-    out: Path,
+    model: str | Path,
+    out: str | Path,
     to: str,
     trust_remote_code: bool = False,
     restart: bool = False,
@@ -69,6 +69,7 @@ def convert_checkpoint(
             `quant.checkpoint.bitsandbytes_layout` refuses, files that are damaged or do not fit, `out` exists.
     """
     check_format(to)
+    model, out = str(model), Path(out)
     check_out(out)
     source = open_source(model, trust_remote_code=trust_remote_code, allow_quantized=True)
     checkpoint = open_checkpoint(source.folder)

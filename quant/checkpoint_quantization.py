@@ -52,8 +52,8 @@ class QuantizedCheckpoint:
 
 
 def quantize_checkpoint(
-    model: str,
-    out: Path,
+    model: str | Path,
+    out: str | Path,
     name: str,
     block_size: int = 64,
     dtype: str = "auto",
@@ -77,6 +77,7 @@ def quantize_checkpoint(
     """
     scheme = _scheme_called(name, block_size)
     check_dtype_name(dtype)
+    model, out = str(model), Path(out)
     check_out(out)
     source = open_source(model, dtype, trust_remote_code)
     checkpoint = open_checkpoint(source.folder)

@@ -50,6 +50,7 @@ def main() -> None:
     except USAGE_ERROR as error:
         _refuse(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path if error.ctx else 'quant'} --help")
     except typer.Abort:
+        sys.stderr.write("quant: interrupted\n")
         raise SystemExit(130) from None
     except OSError as error:
         if not isinstance(error, BrokenPipeError):

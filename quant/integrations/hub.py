@@ -121,7 +121,7 @@ def _check_config(folder: Path, allow_quantized: bool) -> None:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
         raise QuantError(
             f"{folder} is already quantized (its config.json has a quantization_config, method {method!r}): pass the "
-            "float checkpoint, or remove that entry if the weights are float"
+            "float checkpoint"
         )
 
 

@@ -52,7 +52,7 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
         if type(format_version) is not int or not 1 <= format_version <= FORMAT_VERSION:
             raise QuantError(
                 f"{name}: format_version {format_version!r}, this version of quant reads 1 to {FORMAT_VERSION}: "
-                "upgrade it (pip install -U quant) to read newer checkpoints"
+                "install the version that wrote the checkpoint, or a newer one"
             )
         known = [field.name for field in fields(self.scheme_type)]
         unknown = sorted(set(options) - set(known))
