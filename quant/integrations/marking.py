@@ -27,13 +27,18 @@ def mark(model: nn.Module) -> None:
             pretrained.hf_quantizer = quantizer
             pretrained.is_quantized, pretrained.quantization_method = True, quantizer.quantization_config.quant_method
             config.quantization_config, config._is_quantized = quantizer.quantization_config, True
-        elif isinstance(getattr(config, "quantization_config", None), QuantConfig) or hasattr(
-            pretrained, "hf_quantizer"
-        ):
-            unmark(pretrained)
+        elif _is_ours(pretrained):
+            _unmark(pretrained)
 
 
-def unmark(pretrained: PreTrainedModel) -> None:
+def _is_ours(pretrained: PreTrainedModel) -> bool:
+    """Whether transformers takes it for quantized by this library; other libraries' marks are theirs."""
+    quantizer, config = getattr(pretrained, "hf_quantizer", None), pretrained.config
+    recorded = getattr(config, "quantization_config", None)
+    return isinstance(quantizer, QuantizerForTransformers) or (quantizer is None and isinstance(recorded, QuantConfig))
+
+
+def _unmark(pretrained: PreTrainedModel) -> None:
     """Make a transformers model a float one for transformers."""
     vars(pretrained.config).pop("_is_quantized", None)
     vars(pretrained.config).pop("quantization_config", None)

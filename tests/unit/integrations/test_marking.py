@@ -58,6 +58,18 @@ def test_a_layer_quantized_by_itself_is_refused_when_it_is_loaded(tmp_path: Path
         load(save(model, tmp_path))
 
 
+def test_the_marks_of_another_library_stay() -> None:
+    """On a model beside the one that is converted, of whatever quantizer."""
+    theirs, foreign = tiny_phi3(), object()
+    theirs.hf_quantizer, theirs.quantization_method = foreign, "theirs"
+    theirs.config.quantization_config = {"quant_method": "theirs"}
+    both: Any = nn.ModuleList([theirs, tiny_phi3()])
+    quant.quantize(both, NF4(), include="1.*")
+    quant.dequantize(both)
+    assert (theirs.hf_quantizer, theirs.quantization_method) == (foreign, "theirs")
+    assert theirs.config.quantization_config == {"quant_method": "theirs"}
+
+
 def test_architectures_are_told_not_to_read_weights(tmp_path: Path) -> None:
     """As `from_pretrained` tells them, of models that were quantized in memory."""
     model: Any = quant.quantize(tiny_phi3(), NF4())
