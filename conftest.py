@@ -50,7 +50,8 @@ MOST_PROCESSES = 8
 SLOW = 20.0
 """CPU seconds, with those of subprocesses, that a test may take without the marker `slow`, its fixtures included.
 
-Not seconds on the clock, which depend on what else the machine does.
+Not seconds on the clock, which depend on what else the machine does. Measured on a busy machine of two cores: two tests
+take 20 s and are marked, the next one takes 12 s, the tenth 4 s.
 """
 
 

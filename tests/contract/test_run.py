@@ -61,10 +61,11 @@ def test_one_process_uses_the_gpu(monkeypatch: pytest.MonkeyPatch, markexpr: str
     assert processes(monkeypatch, ["tests"], 4, gpu=True, markexpr=markexpr) == expected
 
 
-def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path) -> None:
+def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "test_one.py").write_text("def test_one(): assert 1 == 1", encoding="utf-8")
-    # Without the root's conftest, which imports torch in every process.
-    several = ["--rootdir", tmp_path, "-n", "2", tmp_path]
+    # Without the root's conftest, which imports torch in every process, and without other plugins.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    several = ["-p", "xdist", "--rootdir", tmp_path, "-n", "2", tmp_path]
     done = run_pytest("-k", "nothing_has_this_name", *several)
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
     assert "2 workers" in done.stdout
@@ -77,10 +78,10 @@ def test_a_test_that_is_slow_fails_unless_it_is_marked(tmp_path: Path) -> None:
 import subprocess, sys, time
 import conftest, pytest
 
-conftest.SLOW = 0.5
+conftest.SLOW = 0.25
 
 def burn():
-    end = time.process_time() + 0.6
+    end = time.process_time() + 0.3
     while time.process_time() < end:
         pass
 
@@ -92,7 +93,7 @@ def test_unmarked(): burn()
 def test_fixture(burnt): pass
 
 def test_subprocess():
-    program = "import time\\nwhile time.process_time() < 0.6: pass"
+    program = "import time\\nwhile time.process_time() < 0.3: pass"
     subprocess.run([sys.executable, "-S", "-c", program], check=True)
 
 @pytest.mark.slow

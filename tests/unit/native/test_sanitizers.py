@@ -72,6 +72,7 @@ def run(runtime: str, folder: Path, *fault: str, fill: int = 0) -> "subprocess.C
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # with the compilation, measured: 20 s
 def test_the_sanitizers_find_nothing_and_no_result_depends_on_what_memory_held(runtime: str, folder: Path) -> None:
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda fill: run(runtime, folder, fill=fill), (0, 255)))
