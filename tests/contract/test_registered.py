@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quant.schemes import INT4, SCHEMES
+from quant.variants import VARIANTS
 from tests import measured
 from tests.contract.registered import registered_schemes, schemes_with_thresholds
 
@@ -39,7 +40,7 @@ refused = run("--collect-only", "{BATTERY}")
 for table in (measured.EFFECTS["phi3"], measured.EFFECTS["gpt2"], measured.DECODING):
     table["nf4-128"] = table["nf4-64"]
 accepted = run("--collect-only", "{BATTERY}")
-passed = run("{BATTERY}/test_loading.py", "-k", "wide")
+passed = run("{BATTERY}/test_state.py", "-k", "wide")
 print("\\n" + json.dumps([refused, accepted, passed]))
 """
 
@@ -79,3 +80,7 @@ def test_all_schemes_without_figures_are_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(SCHEMES, "other", INT4(4096))
     with pytest.raises(pytest.Collector.CollectError, match="without figures: one, other"):
         registered_schemes()
+
+
+def test_a_registered_scheme_can_be_asked_for_by_its_name() -> None:
+    assert [name for name in SCHEMES if name not in VARIANTS] == []

@@ -127,7 +127,7 @@ def test_the_default_dtype_reaches_a_new_layer_s_bias_and_nothing_else(default: 
         assert bits(expected(x)) == bits(y)
     finally:
         torch.set_default_dtype(before)
-    assert stored_bits(layer) == stored_bits(expected)
+    assert (layer.dtype, stored_bits(layer)) == (torch.float32, stored_bits(expected))
     assert fresh.bias is not None
     assert (fresh.dtype, fresh.bias.dtype) == (default, default)
     for made in (layer, fresh):
