@@ -58,8 +58,9 @@ def test_i1_a_checkpointed_layer_is_one_graph_with_the_gradients_of_eager(
         return y.square().sum()
 
     eager, compiled = (normal((3, 48)).requires_grad_() for _ in range(2))
-    step(eager).backward()
-    torch.compile(step, fullgraph=True, backend="aot_eager")(compiled).backward()
+    compiled_step: Callable[[Tensor], Tensor] = torch.compile(step, fullgraph=True, backend="aot_eager")
+    torch.autograd.backward(step(eager))
+    torch.autograd.backward(compiled_step(compiled))
     assert eager.grad is not None
     assert compiled.grad is not None
     assert bits(compiled.grad) == bits(eager.grad)

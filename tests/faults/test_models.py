@@ -35,8 +35,8 @@ def test_m7_a_block_that_is_used_three_times_is_quantized_and_saved_once(scheme:
     assert isinstance(model, Repeated)
     first, second, third = model.blocks
     assert first is second is third
-    assert model.alias is first.get_submodule("0")
-    assert isinstance(model.alias, QuantizedLinear)
+    assert model.get_submodule("alias") is first.get_submodule("0")
+    assert isinstance(model.get_submodule("alias"), QuantizedLinear)
     assert conversion_report(model).converted == ("blocks.0.0", "blocks.0.2")
     alone = quant.quantize(nn.Sequential(seeded(Repeated).blocks[0]), scheme)
     x = expected = normal((3, 16), seed=1)
@@ -48,5 +48,5 @@ def test_m7_a_block_that_is_used_three_times_is_quantized_and_saved_once(scheme:
     assert len(stored) == len(model.blocks[0].state_dict())
     quant.dequantize(model)
     assert model.blocks[0] is model.blocks[2]
-    assert type(model.alias) is nn.Linear
-    assert model.alias is model.blocks[1].get_submodule("0")
+    assert type(model.get_submodule("alias")) is nn.Linear
+    assert model.get_submodule("alias") is model.get_submodule("blocks.1.0")

@@ -20,7 +20,7 @@ each_kernel = pytest.mark.parametrize("kernels", ["native", "torch"])
 def layer_of(weight: Tensor, scheme: Scheme, bias: Tensor | None = None) -> QuantizedLinear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight)
-    linear.bias = None if bias is None else nn.Parameter(bias)
+    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return quantized_linear(linear, scheme)
 
 

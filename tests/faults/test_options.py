@@ -3,6 +3,7 @@ seen. The options are taken from the signatures, so a new one without an entry h
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -46,11 +47,11 @@ def of_layer(kind: Any, scheme: Any, other_scheme: Any) -> Effects:
         "device": "meta",
         "dtype": torch.float16,
     }
-    return {
-        name: lambda name=name, value=value: [layer_facts(kind(**base)), layer_facts(kind(**{**base, name: value}))]
-        for name, value in others.items()
-        if value is not None
-    }
+
+    def seen(name: str, value: Any) -> Seen:
+        return [layer_facts(kind(**base)), layer_facts(kind(**{**base, name: value}))]
+
+    return {name: functools.partial(seen, name, value) for name, value in others.items() if value is not None}
 
 
 def of_scheme(kind: Any) -> Effects:
@@ -71,10 +72,13 @@ def of_config(kind: Any) -> Effects:
         config = kind(**options)
         return config.scheme, config.include, config.exclude, config.quantized_modules, config.to_dict()
 
+    def both(name: str, value: Any) -> Seen:
+        return [seen(), seen(**{name: value})]
+
     values: dict[str, Any] = {"include": "*.a", "exclude": "*.b", "quantized_modules": ["c"]}
     if kind.scheme_type is not W8A16:
         values |= {"block_size": 128, "double_quant": True}
-    return {name: lambda name=name, value=value: [seen(), seen(**{name: value})] for name, value in values.items()}
+    return {name: functools.partial(both, name, value) for name, value in values.items()}
 
 
 EFFECTS: dict[str, Effects] = {

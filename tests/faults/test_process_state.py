@@ -38,7 +38,6 @@ def process_state() -> dict[str, object]:
         "TF32 of cuDNN": backends.cudnn.allow_tf32,
         "cuDNN": (backends.cudnn.enabled, backends.cudnn.benchmark, backends.cudnn.deterministic),
         "oneDNN": (backends.mkldnn.enabled, backends.mkldnn.deterministic),
-        "attention": (backends.cuda.flash_sdp_enabled(), backends.cuda.math_sdp_enabled()),
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
