@@ -6,17 +6,29 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 import quant
 from quant.checkpoint_quantization import quantize_checkpoint
 from quant.integrations.transformers import load_model
 from quant.schemes import NF4, SCHEMES, W8A16, Scheme
-from tests.models import tiny_gpt2, tiny_phi3, tokens
+from tests.models import Layers, seeded, tiny_gpt2, tiny_phi3, tokens
 from tests.strategies import bits, normal, scheme_id
 from tests.unit.integrations.checkpoints import config_for, load, logits, save
+from tests.unit.test_module_state import TO_META
 
 HALF = (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("spelling", TO_META)
+@pytest.mark.parametrize("scheme", [W8A16(), NF4(double_quant=True)], ids=scheme_id)
+def test_d2_a_move_of_a_model_moves_every_tensor_of_its_layers(scheme: Scheme, spelling: str) -> None:
+    """To the meta device, which stands for a second one; what hangs on modules and is no buffer counts too."""
+    model = TO_META[spelling](quant.quantize(seeded(Layers), scheme))
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    tensors = [*model.parameters(), *model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
+    assert len(tensors) == len(model.state_dict())
+    assert all(tensor.is_meta for tensor in tensors)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)

@@ -14,6 +14,7 @@ from torch import nn
 
 import quant
 from quant.integrations.quantization_config import CONFIGS
+from quant.modules import QuantizedLinear
 from quant.schemes import FP4, INT4, NF4, W8A16
 from tests.models import Layers, seeded
 from tests.strategies import bits, normal
@@ -23,17 +24,24 @@ Seen = list[object]
 Effects = dict[str, Callable[[], Seen]]
 
 
+def first_layer(scheme: quant.Scheme) -> quant.QuantizedTensor:
+    layer = quant.quantize(seeded(Layers), scheme).get_submodule("layers.0")
+    assert isinstance(layer, QuantizedLinear)
+    return layer.quantized_weight
+
+
 def converted(**options: Any) -> tuple[str, ...]:
     return quant.conversion_report(quant.quantize(seeded(Layers), **{"scheme": W8A16(), **options})).converted
 
 
-def stored(tensor: quant.QuantizedTensor) -> list[list[int]]:
-    return [bits(part.reshape(-1)) for part in tensor.stored.values()]
+def values(tensor: quant.QuantizedTensor) -> tuple[list[int], list[int]]:
+    """Codes and scales: the format's tag repeats the options whether or not they were followed."""
+    return bits(tensor.codes), bits(tensor.scales)
 
 
-def layer_facts(layer: Any) -> tuple[object, ...]:
-    tensors = sorted((name, t.shape, t.dtype, t.device) for name, t in layer.state_dict().items())
-    return (layer.in_features, layer.out_features, layer.scheme, layer.dtype, tensors)
+def layout(layer: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype, torch.device]]:
+    """The tensors of a layer: its attributes repeat the options too."""
+    return {name: (tensor.shape, tensor.dtype, tensor.device) for name, tensor in layer.state_dict().items()}
 
 
 def of_layer(kind: Any, scheme: Any, other_scheme: Any) -> Effects:
@@ -49,15 +57,14 @@ def of_layer(kind: Any, scheme: Any, other_scheme: Any) -> Effects:
     }
 
     def seen(name: str, value: Any) -> Seen:
-        return [layer_facts(kind(**base)), layer_facts(kind(**{**base, name: value}))]
+        return [layout(kind(**base)), layout(kind(**{**base, name: value}))]
 
     return {name: functools.partial(seen, name, value) for name, value in others.items() if value is not None}
 
 
 def of_scheme(kind: Any) -> Effects:
-    def seen(**options: Any) -> tuple[object, ...]:
-        tensor = quant.quantize_tensor(WEIGHT, kind(**options))
-        return stored(tensor), tensor.nbytes
+    def seen(**options: Any) -> object:
+        return values(quant.quantize_tensor(WEIGHT, kind(**options)))
 
     return {
         "block_size": lambda: [seen(), *(seen(block_size=size) for size in (32, 128))],
@@ -75,23 +82,20 @@ def of_config(kind: Any) -> Effects:
     def both(name: str, value: Any) -> Seen:
         return [seen(), seen(**{name: value})]
 
-    values: dict[str, Any] = {"include": "*.a", "exclude": "*.b", "quantized_modules": ["c"]}
+    others: dict[str, Any] = {"include": "*.a", "exclude": "*.b", "quantized_modules": ["c"]}
     if kind.scheme_type is not W8A16:
-        values |= {"block_size": 128, "double_quant": True}
-    return {name: functools.partial(both, name, value) for name, value in values.items()}
+        others |= {"block_size": 128, "double_quant": True}
+    return {name: functools.partial(both, name, value) for name, value in others.items()}
 
 
 EFFECTS: dict[str, Effects] = {
     "quantize": {
-        "scheme": lambda: [
-            [bits(t.reshape(-1)) for t in quant.quantize(seeded(Layers), scheme).state_dict().values()]
-            for scheme in (W8A16(), NF4(), FP4())
-        ],
+        "scheme": lambda: [values(first_layer(scheme)) for scheme in (W8A16(), NF4(), FP4(), INT4())],
         "include": lambda: [converted(), converted(include="layers.0"), converted(include=["*", "lm_head"])],
         "exclude": lambda: [converted(), converted(exclude="layers.0")],
     },
     "quantize_tensor": {
-        "scheme": lambda: [stored(quant.quantize_tensor(WEIGHT, scheme)) for scheme in (W8A16(), NF4(), FP4(), INT4())]
+        "scheme": lambda: [values(quant.quantize_tensor(WEIGHT, scheme)) for scheme in (W8A16(), NF4(), FP4(), INT4())]
     },
     "dequantize": {},
     "conversion_report": {},
@@ -100,11 +104,11 @@ EFFECTS: dict[str, Effects] = {
     "FP4": of_scheme(FP4),
     "INT4": of_scheme(INT4),
     "W8A16Linear": of_layer(quant.W8A16Linear, W8A16(), None),
-    "BlockwiseLinear": of_layer(quant.BlockwiseLinear, NF4(), FP4()),
+    "BlockwiseLinear": of_layer(quant.BlockwiseLinear, NF4(), NF4(32)),
     "W8A16Linear.from_linear": {},
     "BlockwiseLinear.from_linear": {
         "scheme": lambda: [
-            layer_facts(quant.BlockwiseLinear.from_linear(nn.Linear(64, 8), scheme)) for scheme in (NF4(), NF4(32))
+            layout(quant.BlockwiseLinear.from_linear(nn.Linear(64, 8), scheme)) for scheme in (NF4(), NF4(32))
         ]
     },
     "QuantizedTensor.dequantize": {

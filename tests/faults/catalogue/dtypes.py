@@ -37,8 +37,7 @@ FAULTS = (
         "the same for whole models. Moves to CUDA are in the tests that need a GPU.",
         tests=(
             "unit/test_module_state.py::test_every_spelling_of_a_move_moves_every_tensor",
-            "unit/test_module_state.py::test_a_move_of_the_model_moves_and_casts_its_layers",
-            "unit/test_module_state.py::test_a_cast_follows_the_dtype_whatever_the_default_device",
+            "faults/test_dtypes.py::test_d2_a_move_of_a_model_moves_every_tensor_of_its_layers",
             "gpu/test_layers.py::test_moving_to_the_gpu_and_back_keeps_every_bit",
         ),
     ),
