@@ -128,8 +128,9 @@ def test_the_bias_is_added_once_with_and_without_gradients(rows: int, scheme: Sc
         (torch.ones(2, IN, dtype=torch.int64), "expected a float input, got torch.int64"),
         (torch.ones(2, IN, dtype=torch.bool), "expected a float input, got torch.bool"),
         (torch.ones(2, IN, dtype=torch.complex64), "expected a float input, got torch.complex64"),
+        (torch.ones(2, IN).to(torch.float8_e4m3fn), "got torch.float8_e4m3fn: use one of float32, bfloat16, "),
     ],
-    ids=["wide", "transposed", "scalar", "int", "bool", "complex"],
+    ids=["wide", "transposed", "scalar", "int", "bool", "complex", "float8"],
 )
 def test_other_inputs_are_refused_by_a_message_that_names_the_layer(x: Tensor, message: str, scheme: Scheme) -> None:
     layer = quantized_linear(linear(), scheme)

@@ -36,6 +36,18 @@ def test_checkpointing_changes_no_gradient() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("cast_up", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_an_adapter_has_the_dtype_that_it_has_on_the_float_layer(dtype: torch.dtype, cast_up: bool) -> None:
+    def adapted(model: Any) -> dict[str, torch.dtype]:
+        adapted = get_peft_model(model, config(), autocast_adapter_dtype=cast_up)
+        return {name: parameter.dtype for name, parameter in adapted.named_parameters() if "lora" in name}
+
+    dtypes = adapted(quant.quantize(tiny_phi3().to(dtype), NF4()))
+    assert dtypes == adapted(tiny_phi3().to(dtype))
+    assert set(dtypes.values()) == {torch.float32 if cast_up else dtype}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_saved_adapter_loads_onto_another_quantized_base(dtype: torch.dtype, tmp_path: Path) -> None:
     model = with_values(get_peft_model(quant.quantize(tiny_phi3().to(dtype), NF4()), config())).eval()
