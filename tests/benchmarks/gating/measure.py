@@ -7,6 +7,7 @@ nothing else to do. `--from FILE...` takes runs that `--benchmark-json` wrote, f
 
 import argparse
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def main() -> None:
         parser.error(f"{count} runs are too few to know their spread: {FEWEST_RUNS} or more")
     with tempfile.TemporaryDirectory() as folder:
         files = arguments.files or take_runs(count, all_pairs(), Path(folder))
-        command = f"python -m tests.benchmarks.gating.measure --runs {count}"
+        command = shlex.join(["python", "-m", "tests.benchmarks.gating.measure", *sys.argv[1:]])
         write_limits([read_run(file) for file in files], all_pairs(), command, arguments.ratios)
 
 
