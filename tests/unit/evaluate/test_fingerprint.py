@@ -3,6 +3,7 @@ name.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 
@@ -88,3 +89,16 @@ def test_builds_of_torch_for_other_devices_are_told_apart(monkeypatch: pytest.Mo
     assert taken().versions["torch"] == "2.13.0+cu130"
     with pytest.raises(QuantError, match=r"versions: .*2\.13\.0\+cu130"):
         require_comparable(here, taken())
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package == "bitsandbytes":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return "1.2.3"
+
+    assert "bitsandbytes" in taken().versions
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = taken().versions
+    assert "bitsandbytes" not in versions
+    assert versions["transformers"] == "1.2.3"
