@@ -19,9 +19,14 @@ import pytest
 from tests.mutation.fault import Fault
 from tests.mutation.faults import FAULTS
 
-LIBRARIES = ("torch", "torch.export", "transformers.modeling_utils")
+LIBRARIES = tuple(
+    line
+    for line in Path(__file__).with_name("preloaded.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+)
+"""What tests import at the least, but the package; mutmut preloads it too."""
 OPTIONS = ("-q", "--tb=line", "-o", "addopts=", "-p", "no:cacheprovider", "-W", "ignore:Module already imported")
-"""The plugin of anyio comes in with transformers, before pytest could rewrite its assertions."""
+"""The warning is of plugins among `LIBRARIES` whose assertions pytest finds imported already."""
 SECONDS = 300
 """After which a run counts as red: the fault made it hang."""
 VERDICTS = {0: "survived", 1: "red", -signal.SIGALRM: "red"}
@@ -43,6 +48,7 @@ def forked(run: Callable[[], int]) -> tuple[int, str]:
         except BaseException:
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     os.close(writing)
@@ -78,18 +84,18 @@ def try_all(tree: Path, faults: Sequence[Fault]) -> bool:
     return red
 
 
-def main(names: Sequence[str]) -> int:
+def main(names: Sequence[str], faults: Iterable[Fault] = FAULTS, libraries: Iterable[str] = LIBRARIES) -> int:
     """The command line: first the tests without a fault, then the faults. The exit code is 0 where all were red."""
     # Bytecode is told from its source by size and second only: a fault and its repair could pass for each other.
     sys.dont_write_bytecode = True
-    for library in LIBRARIES:
+    for library in libraries:
         importlib.import_module(library)
-    faults = [fault for fault in FAULTS if fault.name in names]
-    verdict, printed = run_tests(sorted({test for fault in faults for test in fault.tests}))
+    chosen = [fault for fault in faults if fault.name in names]
+    verdict, printed = run_tests(sorted({test for fault in chosen for test in fault.tests}))
     if verdict != "survived":
         print(f"The tests are not green without a fault:\n{printed}")
         return 1
-    return 0 if try_all(Path.cwd(), faults) else 1
+    return 0 if try_all(Path.cwd(), chosen) else 1
 
 
 if __name__ == "__main__":

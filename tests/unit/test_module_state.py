@@ -213,11 +213,11 @@ def test_a_float_weight_is_refused_where_codes_are_expected() -> None:
 @pytest.mark.parametrize("scheme", ALL_SCHEMES, ids=scheme_id)
 def test_forward_and_dequantize_leave_the_state(scheme: Scheme) -> None:
     layer = quantized(scheme)
-    before = state_bits(layer)
+    before = state_bits(layer), {name: tensor.shape for name, tensor in layer.state_dict().items()}
     for rows in (1, 70):
         layer(normal((rows, IN))).sum().backward()
         layer.dequantize()
-    assert state_bits(layer) == before
+    assert (state_bits(layer), {name: tensor.shape for name, tensor in layer.state_dict().items()}) == before
     assert set(layer.state_dict()) == {*layer.stored, "bias"}
 
 

@@ -33,14 +33,14 @@ FAULTS = (
         "kernels/reference.py",
         "with torch.autocast(x.device.type, enabled=False):",
         "with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type)):",
-        (KERNELS, MODULES),
+        ("tests/unit/test_gradients.py",),
     ),
     Fault(
         "double-quantized-absmax-not-undone",
         "kernels/reference.py",
         "if absmax_scale is not None and absmax_offset is not None:",
         "if absmax_scale is not None and absmax_offset is None:",
-        (KERNELS,),
+        ("tests/unit/test_gradients.py",),
     ),
     Fault(
         "bias-gradient-is-a-mean", "kernels/__init__.py", ".to(compute).sum(0)", ".to(compute).mean(0)", (GRADIENTS,)
@@ -88,13 +88,6 @@ FAULTS = (
         (BITS, CALLS, "tests/unit/test_integer_error.py"),
     ),
     Fault(
-        "few-and-many-exchanged",
-        "kernels/cpu.py",
-        "return _w8a16_linear(x, codes, scales, bias, few=False)",
-        "return _w8a16_linear(x, codes, scales, bias, few=True)",
-        (DISPATCH, CALLS),
-    ),
-    Fault(
         "bias-dropped-for-a-single-row",
         "native/calls.py",
         "if bias is not None:",
@@ -120,7 +113,7 @@ FAULTS = (
         "native/calls.py",
         "weight.detach().resolve_neg().contiguous()",
         "weight.detach().contiguous()",
-        (CALLS, "tests/unit/native/test_quantizing.py"),
+        ("tests/unit/native/test_quantizing.py",),
     ),
     Fault(
         "float64-handed-to-the-kernels",
@@ -162,7 +155,7 @@ FAULTS = (
         "native/variants.py",
         "        _forced = before\n",
         "        _forced = name\n",
-        (DISPATCH,),
+        ("tests/unit/native/test_loading.py", "tests/unit/native/test_independence.py"),
     ),
     Fault(
         "unknown-kernels-are-not-refused",
@@ -232,7 +225,7 @@ FAULTS = (
         "modules.py",
         "loaded is not None and loaded.dtype != tensor.dtype",
         "loaded is not None and loaded.dtype == torch.bool",
-        (STATE,),
+        ("tests/unit/test_module_construction.py",),
     ),
     Fault(
         "training-flag-is-lost", "modules.py", "return layer.train(linear.training)", "return layer", (MODULES, STATE)

@@ -23,10 +23,16 @@ FAULTS = (
         "numerics/int8.py",
         "return codes.float() * scales[:, None]",
         "return codes.float() * scales[None, :]",
-        (INT8,),
+        ("tests/unit/test_tensor.py", "tests/property/test_int8_round_trip.py"),
     ),
     Fault("int8-truncates", "numerics/int8.py", "quotient.round_()", "quotient.trunc_()", (INT8,)),
-    Fault("int8-rounds-half-up", "numerics/int8.py", "quotient.round_()", "quotient.add_(0.5).floor_()", (INT8,)),
+    Fault(
+        "int8-rounds-half-up",
+        "numerics/int8.py",
+        "quotient.round_()",
+        "quotient.add_(0.5).floor_()",
+        ("tests/unit/native/test_quantizing.py",),
+    ),
     Fault("int8-divides-by-128", "numerics/int8.py", "absmax / QMAX", "absmax / 128", (INT8,)),
     Fault("int8-code-128-wraps-around", "numerics/int8.py", "QMAX = 127", "QMAX = 128", (INT8,)),
     Fault(
@@ -34,7 +40,7 @@ FAULTS = (
         "numerics/int8.py",
         "scale = absmax / QMAX",
         "scale = (absmax.to(weight.dtype) / QMAX).float()",
-        (INT8,),
+        ("tests/unit/native/test_quantizing.py",),
     ),
     Fault(
         "int8-quotient-in-the-dtype-of-the-weight",
@@ -99,7 +105,7 @@ FAULTS = (
         "numerics/blockwise.py",
         "(tail / largest)",
         "(tail * (1.0 / largest))",
-        (BLOCKWISE,),
+        ("tests/unit/native/test_quantizing.py",),
     ),
     Fault(
         "blockwise-odd-tail-is-filled-with-code-0",
@@ -195,7 +201,7 @@ FAULTS = (
         "codebooks.py",
         "tuple(round(level * FIXED_POINT[codebook])",
         "tuple(int(level * FIXED_POINT[codebook])",
-        (CODEBOOKS, "tests/unit/test_integer_oracle.py"),
+        ("tests/unit/native/test_bits.py", "tests/unit/test_integer_error.py"),
     ),
     Fault("bytes-without-the-format-tag", "schemes.py", "+ absmax + FORMAT_BYTES", "+ absmax", (SCHEMES,)),
     Fault(

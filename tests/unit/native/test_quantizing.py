@@ -92,6 +92,17 @@ def test_strides_do_not_matter_and_the_weight_is_unchanged(scheme: Scheme, layou
     assert bits(weight) == before
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_weight_that_torch_negates_lazily(scheme: Scheme, variant: str) -> None:
+    """The imaginary part of a conjugate is a view of memory that holds the opposite sign; it is contiguous
+    where it is one element.
+    """
+    weight = torch.complex(torch.tensor([[1.0]]), torch.tensor([[-2.0]])).conj().imag
+    assert weight.is_neg()
+    assert weight.is_contiguous()
+    assert stored(weight, scheme, variant) == stored(torch.tensor([[2.0]]), scheme, "torch")
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
