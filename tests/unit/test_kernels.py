@@ -156,6 +156,15 @@ def test_the_bias_is_added_exactly_once(rows: int, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_autocast_does_not_round_the_weight_of_the_reference(case: str) -> None:
+    run, _ = CASES[case](5, 33, None, False)
+    x = normal((3, 33), seed=5)
+    expected = bits(run(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bits(run(x)) == expected
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_operands_are_unchanged_and_the_result_repeats(case: str) -> None:
     bias = normal((5,), seed=2)
     run, _ = CASES[case](5, 33, bias, True)

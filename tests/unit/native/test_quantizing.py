@@ -6,6 +6,7 @@ The reference itself is held to the oracle and to bitsandbytes elsewhere, and so
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import given
 from torch import Tensor
 
 from quant import QuantError, native, quantize_tensor
+from quant.codebooks import LEVELS
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from tests.strategies import ALL_SCHEMES, LAYOUTS, bits, cast, normal, scheme_id, schemes, weights
 from tests.unit.native.operands import DTYPES
@@ -65,6 +67,24 @@ def test_edge_rows(scheme: Scheme, dtype: torch.dtype, variant: str) -> None:
     for in_features in (1, 31, 64, 255):
         weight = edge_weight(in_features, dtype)
         assert stored(weight, scheme, variant) == stored(weight, scheme, "torch"), in_features
+
+
+@pytest.mark.parametrize("codebook", LEVELS)
+@pytest.mark.parametrize("width", [31, 64 + 31], ids=["a short block alone", "behind a whole one"])
+def test_midpoints_of_short_blocks_are_divided_and_not_multiplied_by_a_reciprocal(
+    codebook: str, width: int, variant: str
+) -> None:
+    """Weights on the boundary between two levels: the rounding of a reciprocal moves some of them across."""
+    scheme = next(scheme for scheme in (NF4(64), FP4(64), INT4(64)) if scheme.codebook == codebook)
+    levels = sorted(LEVELS[codebook])
+    middle = torch.tensor([1.0, *((low + high) / 2 for low, high in pairwise(levels))])
+    rows = torch.zeros(200, width)
+    rows[:, -16:] = middle * torch.linspace(0.1, 30, 200)[:, None]
+    reference = torch.cat([tail / tail[0] for tail in rows[:, -16:]])
+    multiplied = torch.cat([tail * (1 / tail[0]) for tail in rows[:, -16:]])
+    assert (reference != multiplied).any()
+    for row in rows:
+        assert stored(row, scheme, variant) == stored(row, scheme, "torch")
 
 
 @given(weights(DTYPES), schemes())
