@@ -25,6 +25,8 @@ from tests.mutation.survivors import CLASSES, Mutant, faults_of, read_survivors,
 ROOT = Path(__file__).parents[2]
 KILLED = ("killed", "timeout", "segfault")
 """mutmut's words for mutants that something turned red, hung or crashed."""
+NEVER_RUN = 255
+"""The exit code where pytest could not even be started, say for tests that are gone. mutmut calls it a timeout."""
 
 
 def run_mutmut(patterns: Sequence[str], workers: int) -> None:
@@ -48,6 +50,17 @@ def readable(name: str) -> str:
     return f"{module}.{plain}"
 
 
+def is_killed(name: str, code: int, status: str) -> bool:
+    """Whether this exit code, for which mutmut has the word `status`, is of a mutant that a test killed.
+
+    Raises:
+        RuntimeError: no test was run, which proves nothing.
+    """
+    if code == NEVER_RUN:
+        raise RuntimeError(f"the tests of {name} could not be started: delete the folder `mutants` and run again")
+    return status in KILLED
+
+
 def read_results(patterns: Sequence[str]) -> list[Mutant]:
     """The mutants in the folder `mutants` that have a verdict."""
     from mutmut.mutation.data import SourceFileMutationData  # noqa: PLC0415
@@ -62,7 +75,7 @@ def read_results(patterns: Sequence[str]) -> list[Mutant]:
         for name, code in data.exit_code_by_key.items():
             if code is None or not (not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)):
                 continue
-            killed = status_by_exit_code[code] in KILLED
+            killed = is_killed(name, code, status_by_exit_code[code])
             # A diff takes a while, and only survivors are looked at.
             change = "" if killed else changed_lines(get_diff_for_mutant(name, path=path))
             mutants.append(Mutant(readable(name), change, killed))

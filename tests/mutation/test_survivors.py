@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import quant
-from tests.mutation.run import changed_lines, readable, table
+from tests.mutation.run import changed_lines, is_killed, readable, table
 from tests.mutation.survivors import CLASSES, LOWEST_SCORE, Mutant, faults_of, read_survivors, score
 
 PACKAGE = Path(quant.__file__).parent
@@ -86,6 +86,20 @@ def test_a_change_is_known_by_its_lines() -> None:
 )
 def test_the_mangled_names_of_mutmut_are_made_readable(name: str, function: str) -> None:
     assert readable(name) == function
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [(1, "killed", True), (-24, "timeout", True), (-11, "segfault", True), (0, "survived", False), (2, "x", False)],
+)
+def test_what_failed_hung_or_crashed_is_killed(code: int, status: str, expected: bool) -> None:
+    assert is_killed("a", code, status) == expected
+
+
+def test_tests_that_were_never_run_prove_nothing() -> None:
+    """Where it cannot start pytest, mutmut 3.8 counts the mutant as one that hung, and so as killed."""
+    with pytest.raises(RuntimeError, match="the tests of a could not be started"):
+        is_killed("a", 255, "timeout")
 
 
 @pytest.mark.parametrize(
