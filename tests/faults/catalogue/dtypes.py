@@ -12,7 +12,7 @@ FAULTS = (
         here="Any two of twelve moves, casts, copies and reloads after each other keep every bit of what is stored and "
         "the output. Moves to a GPU and back are in the tests that need one.",
         tests=(
-            "unit/test_module_state.py::test_any_two_moves_keep_every_bit_of_the_weight",
+            "contract/battery/test_state.py::test_any_two_moves_keep_every_bit_of_the_weight",
             "gpu/test_layers.py::test_moving_to_the_gpu_and_back_keeps_every_bit",
         ),
     ),
@@ -36,7 +36,7 @@ FAULTS = (
         here="Every spelling moves every tensor that the layer holds, with the meta device in place of a second one; "
         "the same for whole models. Moves to CUDA are in the tests that need a GPU.",
         tests=(
-            "unit/test_module_state.py::test_every_spelling_of_a_move_moves_every_tensor",
+            "contract/battery/test_state.py::test_every_spelling_of_a_move_moves_every_tensor",
             "faults/test_dtypes.py::test_d2_a_move_of_a_model_moves_every_tensor_of_its_layers",
             "gpu/test_layers.py::test_moving_to_the_gpu_and_back_keeps_every_bit",
         ),
@@ -52,8 +52,8 @@ FAULTS = (
         "dtype of `weight` is that of the codes: architectures of transformers are told so, those that read it are "
         "left in float32, and activations cast to integers are refused.",
         tests=(
-            "unit/test_module_state.py::test_any_two_moves_keep_every_bit_of_the_weight",
-            "unit/test_module_state.py::test_a_cast_sets_the_dtype_of_dequantize_and_back_again_loses_nothing",
+            "contract/battery/test_state.py::test_any_two_moves_keep_every_bit_of_the_weight",
+            "contract/battery/test_state.py::test_a_cast_sets_the_dtype_of_dequantize_and_back_again_loses_nothing",
             "unit/test_convert_transformers.py::test_phi3_runs_in_every_dtype_and_a_cast_leaves_the_codes",
             "unit/integrations/test_in_use.py::test_a_cast_of_the_model_leaves_codes_and_scales",
             "unit/test_modules.py::test_other_inputs_are_refused_by_a_message_that_names_the_layer",

@@ -13,12 +13,12 @@ FAULTS = (
         "model are one graph with the bits of eager, for any number of rows, forward, backward and checkpointed. "
         "Inductor is measured at full size (docs/full-size.md), and is not a test.",
         tests=(
-            "unit/test_compile.py::test_forward_is_one_graph_with_the_bits_of_eager",
-            "unit/test_compile.py::test_one_graph_serves_any_number_of_rows",
-            "unit/test_compile.py::test_backward_has_the_bits_of_eager",
+            "contract/battery/test_compile.py::test_forward_is_one_graph_with_the_bits_of_eager",
+            "contract/battery/test_compile.py::test_one_graph_serves_any_number_of_rows",
+            "contract/battery/test_compile.py::test_backward_has_the_bits_of_eager",
             "unit/test_kernels.py::test_w8a16_is_registered_with_schema_fake_kernel_and_gradient",
             "unit/test_kernels.py::test_blockwise_is_registered_with_schema_fake_kernel_and_gradient",
-            "unit/test_export.py::test_a_layer_is_one_op_for_any_number_of_rows",
+            "contract/battery/test_export.py::test_a_layer_is_one_op_for_any_number_of_rows",
             "faults/test_integration.py::test_i1_a_model_is_one_graph_for_any_batch_and_length",
             "faults/test_integration.py::test_i1_a_checkpointed_layer_is_one_graph_with_the_gradients_of_eager",
         ),

@@ -16,7 +16,7 @@ FAULTS = (
             "golden/test_checkpoints.py::test_it_loads_and_computes_the_same_bits",
             "unit/integrations/test_round_trip.py::test_every_scheme_and_dtype",
             "unit/integrations/test_round_trip.py::test_the_head_and_chosen_layers",
-            "unit/test_module_state.py::test_each_tensor_that_is_missing_is_named",
+            "contract/battery/test_loading.py::test_each_tensor_that_is_missing_is_named",
             "unit/integrations/test_loading_refusals.py::test_each_stored_tensor_is_missed_by_name",
         ),
     ),
@@ -29,7 +29,7 @@ FAULTS = (
         here="A state holds plain tensors and nothing else, loads strictly without a missing or unexpected key, and "
         "the options of the scheme make the round trip through config.json and the stored format tag.",
         tests=(
-            "unit/test_module_state.py::"
+            "contract/battery/test_loading.py::"
             "test_the_state_is_the_stored_tensors_and_the_bias_and_loads_into_an_empty_layer",
             "unit/test_convert.py::test_the_report_is_no_part_of_the_state",
             "unit/integrations/test_quantization_config.py::test_what_is_written_is_read_back",
@@ -46,9 +46,9 @@ FAULTS = (
         here="Every scheme, block size and double quantization makes the round trip as a state, every scheme and dtype "
         "through files, and to bitsandbytes' format and back; no two layers share a tensor.",
         tests=(
-            "unit/test_module_state.py::"
+            "contract/battery/test_loading.py::"
             "test_the_state_is_the_stored_tensors_and_the_bias_and_loads_into_an_empty_layer",
-            "unit/test_module_state.py::test_two_layers_share_no_tensor",
+            "contract/battery/test_state.py::test_two_layers_share_no_tensor",
             "unit/integrations/test_round_trip.py::test_every_scheme_and_dtype",
             "parity/test_bitsandbytes_checkpoints.py::test_a_checkpoint_goes_there_and_back_without_a_bit_changed",
             "parity/test_bitsandbytes_checkpoints.py::test_every_block_size_is_loaded_by_transformers",
@@ -149,7 +149,7 @@ FAULTS = (
             "golden/test_checkpoints.py::test_it_loads_and_computes_the_same_bits",
             "unit/integrations/test_loading_refusals.py::test_a_newer_format_is_refused_with_the_remedy",
             "unit/integrations/test_loading_refusals.py::test_a_configuration_that_does_not_fit_is_refused",
-            "unit/test_module_state.py::test_tensors_of_equal_shapes_but_another_format_are_told_apart",
+            "contract/battery/test_loading.py::test_tensors_of_equal_shapes_but_another_format_are_told_apart",
             "unit/integrations/test_quantization_config.py::test_the_version_may_be_left_out",
             "faults/test_serialization.py::test_s7_a_state_is_read_by_the_restricted_unpickler",
             "faults/test_serialization.py::test_s7_attributes_that_others_set_stay",
