@@ -41,6 +41,8 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+pytest_plugins = ["tests.benchmarks.gating.plugin", "pytester"]
+
 TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
 
 

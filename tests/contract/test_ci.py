@@ -66,6 +66,28 @@ def test_the_nightly_matrix_is_tox_s_list_of_environments() -> None:
     assert factors == set(re.findall(r"^    (torch\d+): torch==", read("tox.ini"), re.MULTILINE))
 
 
+def test_the_suite_is_tested_every_night_by_commands_that_exist() -> None:
+    job = yaml.safe_load(read(".github/workflows/nightly.yml"))["jobs"]["mutation"]
+    commands = job["strategy"]["matrix"]["command"]
+    modules = [command.split()[2] for command in commands]
+    assert [command.split()[:2] for command in commands] == [["python", "-m"]] * 2
+    assert modules == ["tests.mutation.planted", "tests.mutation.run"]
+    documented = read("docs/testing-the-suite.md")
+    for module in (*modules, "tests.flakes.hunt"):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+        assert f"python -m {module}" in documented
+
+
+def test_what_mutmut_reads_of_pyproject_is_there() -> None:
+    """A pattern or file that matches nothing would be left out in silence."""
+    table = re.search(r"^\[tool\.mutmut\]\n(.*?)^\[", read("pyproject.toml"), re.DOTALL | re.MULTILINE)
+    assert table
+    paths = re.findall(r'"((?:quant|tests)/[^"]+)"', table[1])
+    assert len(paths) > 20
+    for path in paths:
+        assert list(ROOT.glob(path)), path
+
+
 def test_every_dependency_and_tool_is_pinned() -> None:
     pinned = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", read("constraints.txt"), re.MULTILINE)}
     declared = {canonicalize_name(Requirement(line).name) for line in requires("quant") or ()} - {"quant"}

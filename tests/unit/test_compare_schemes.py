@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quant.compare import Request, compare
 from quant.errors import QuantError
-from quant.variants import VARIANTS
+from quant.variants import VARIANTS, LoadedModel, load_variant
 from tests import measured
 from tests.unit.tiny_comparison import short_request
 
@@ -83,6 +84,23 @@ def test_a_variant_asked_for_by_name_that_cannot_be_made_is_an_error_before_anyt
     request = short_request(tied_folder, text_file, schemes=("w8a16-full",))
     with pytest.raises(QuantError, match=r"shared with model\.embed_tokens"):
         compare(request)
+
+
+def test_a_variant_asked_for_by_name_that_fails_while_it_is_loaded_is_an_error(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a record that is easily overlooked; without names it is one."""
+
+    def load(name: str, *arguments: Any) -> LoadedModel:
+        if name == "nf4":
+            raise QuantError("nf4: the disk is failing")
+        return load_variant(name, *arguments)
+
+    monkeypatch.setattr("quant.compare.load_variant", load)
+    with pytest.raises(QuantError, match="the disk is failing"):
+        compare(dataclasses.replace(request_, schemes=("nf4",)))
+    monkeypatch.setattr("quant.compare.VARIANTS", ("baseline", "nf4"))
+    assert compare(dataclasses.replace(request_, schemes=None)).results[1].error == "nf4: the disk is failing"
 
 
 @pytest.mark.parametrize("schemes", [("w8a17",), ("w8a16", ""), ()], ids=["unknown", "empty name", "none"])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import quant
-from quant import NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, conversion_report
+from quant import NF4, W8A16, BlockwiseLinear, QuantError, W8A16Linear, conversion_report, convert
 from quant.modules import QuantizedLinear
 from quant.schemes import Blockwise, Scheme
 from tests import measured
@@ -208,3 +208,30 @@ def test_a_model_on_meta_is_converted_without_values(scheme: Scheme) -> None:
         name: tensor.shape for name, tensor in real.state_dict().items()
     }
     assert conversion_report(model) == conversion_report(real)
+
+
+def test_the_bytes_of_a_report_are_those_of_all_its_layers() -> None:
+    report = conversion_report(quant.quantize(build(), W8A16()))
+    assert report.converted == ("layers.0", "layers.1")
+    assert (report.bytes_before, report.bytes_after) == (2 * 4 * 256, 2 * W8A16().storage_bytes(16, 16))
+
+
+def test_a_part_that_was_quantized_is_dequantized_with_the_whole() -> None:
+    """The whole has no report of its own to forget."""
+    model = build()
+    quant.quantize(model.layers, W8A16())
+    assert quant.dequantize(model) is model
+    assert {type(layer) for layer in model.layers} == {nn.Linear}
+
+
+def test_an_observer_is_told_once_of_each_conversion_however_often_it_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "_observers", [])
+    told: list[nn.Module] = []
+    observer = told.append
+    for _ in range(2):
+        convert.observe_conversions(observer)
+    model = build()
+    quant.quantize(model, W8A16())
+    assert told == [model]
+    quant.dequantize(model)
+    assert told == [model, model]

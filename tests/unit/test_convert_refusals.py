@@ -100,3 +100,26 @@ def test_dequantize_refuses_float_models_and_bare_layers() -> None:
         quant.dequantize(build())
     with pytest.raises(QuantError, match=r"itself a quantized layer: call its dequantize\(\)"):
         quant.dequantize(W8A16Linear.from_linear(nn.Linear(2, 2)))
+
+
+def test_a_model_quantized_by_who_knows_what_is_refused() -> None:
+    model = Layers()
+    vars(model)["is_quantized"] = True
+    with pytest.raises(QuantError, match=r"Layers is already quantized \(another method\): load the float model"):
+        quant.quantize(model, W8A16())
+
+
+def test_a_layer_that_is_offloaded_is_named_when_it_cannot_be_dequantized() -> None:
+    model = quant.quantize(Layers(), W8A16())
+    layer = model.get_submodule("layers.1")
+    vars(layer)["forward"] = layer.forward
+    before = snapshot(model)
+    with pytest.raises(QuantError, match=r"^layers\.1: its forward was replaced"):
+        quant.dequantize(model)
+    assert snapshot(model) == before
+
+
+def test_a_quantized_layer_by_itself_is_refused_by_its_type() -> None:
+    layer = W8A16Linear.from_linear(torch.nn.Linear(4, 4))
+    with pytest.raises(QuantError, match=r"^W8A16Linear is already quantized"):
+        quant.quantize(layer, W8A16())

@@ -112,17 +112,18 @@ def test_no_rows_give_empty_and_zero_gradients(scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_the_gradient_can_be_differentiated(scheme: Scheme) -> None:
+@pytest.mark.parametrize("shape", [(1, IN), (2, 1, IN)], ids=str)
+def test_the_gradient_can_be_differentiated(shape: tuple[int, ...], scheme: Scheme) -> None:
     """For y = W x + b and loss sum(y^2)/2 the gradient is W^T y and that of its sum W^T W 1, whatever x is."""
     layer = quantized(scheme)
-    x = normal((1, IN), seed=1).requires_grad_()
+    x = normal(shape, seed=1).requires_grad_()
     (grad,) = torch.autograd.grad(layer(x).square().sum() / 2, x, create_graph=True)
     (second,) = torch.autograd.grad(grad.sum(), x)
     inner = weight_of(layer).double().sum(dim=1)
     # W 1 is the layer's product for x of ones, whose fixed point is exact; then levels, and two products' roundings.
     weight = weight_of(layer).double()
     bound = (50 * 2.0**-24 + integer_oracle.LEVEL_ERROR[scheme.name]) * (weight.abs().sum(dim=1) @ weight.abs())
-    assert ((second[0].double() - inner @ weight).abs() <= bound).all()
+    assert ((second.double() - inner @ weight).abs() <= bound).all()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)

@@ -98,13 +98,14 @@ def test_every_dtype_of_x_with_few_and_many_rows(
     assert error(y, x, weight, bias, case if fast else None) <= 1
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["operator", "reference"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shape", [(33,), (1, 33), (2, 1, 33), (1, 7, 33), (2, 3, 1, 33)], ids=str)
-def test_leading_dimensions_are_kept(shape: tuple[int, ...], case: str) -> None:
-    run, weight = CASES[case](5, 33, None, True)
+def test_leading_dimensions_are_kept(shape: tuple[int, ...], case: str, fast: bool) -> None:
+    run, weight = CASES[case](5, 33, None, fast)
     x = normal(shape, seed=3)
     assert run(x).shape == (*shape[:-1], 5)
-    assert error(run(x), x, weight, case=case) <= 1
+    assert error(run(x), x, weight, case=case if fast else None) <= 1
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -152,6 +153,15 @@ def test_the_bias_is_added_exactly_once(rows: int, case: str) -> None:
         assert error(run(x), x, weight, bias, case) <= 1
     run, weight = CASES[case](5, 33, None, True)
     assert error(run(x), x, weight, case=case) <= 1
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_does_not_round_the_weight_of_the_reference(case: str) -> None:
+    run, _ = CASES[case](5, 33, None, False)
+    x = normal((3, 33), seed=5)
+    expected = bits(run(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bits(run(x)) == expected
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -171,8 +171,9 @@ def test_layers_that_an_encoder_reads_past_are_left_and_cannot_be_named() -> Non
 
 
 def test_a_layer_whose_weight_is_computed_is_left() -> None:
-    model = nn.Sequential(spectral_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
-    assert select(model).chosen == ("1",)
+    selection = select(nn.Sequential(spectral_norm(nn.Linear(4, 4)), nn.Linear(4, 4)))
+    assert selection.chosen == ("1",)
+    assert selection.left == {"0": "its weight is no parameter (computed by a hook?)"}
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.ReLU()), nn.Embedding(2, 2)], ids=["no weights", "no linear"])

@@ -21,12 +21,14 @@ from tests.unit.checkpoint.files import digests, plan_of
 from tests.unit.checkpoint.interrupted import counted
 
 
+@pytest.mark.parametrize("lock", [fcntl.LOCK_EX, fcntl.LOCK_SH], ids=["exclusive", "shared"])
 def test_two_runs_into_one_folder_exclude_each_other(
-    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path
+    interrupted: Plan, checkpoint: Checkpoint, out: Path, partial: Path, lock: int
 ) -> None:
+    """A shared lock keeps out those that ask for an exclusive one, and nobody else."""
     before = digests(partial)
     with (partial / "journal.jsonl").open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, lock)
         for restart in (False, True):
             with pytest.raises(QuantError, match=r"out\.partial is being written by another run: wait"):
                 run(interrupted, checkpoint, out, restart=restart)

@@ -72,7 +72,9 @@ def test_a_model_agrees_with_itself_exactly() -> None:
 def test_logits_are_kept_up_to_the_limit_and_not_beyond() -> None:
     """60 scored tokens of 7 float32 logits."""
     model, size = Context(table(11, VOCAB)), 60 * VOCAB * 4
-    assert not Baseline(model, measured_windows(), limit_bytes=size).keeps_model
+    kept = Baseline(model, measured_windows(), limit_bytes=size)
+    assert not kept.keeps_model
+    assert kept.compare(model).kl is not None
     assert Baseline(model, measured_windows(), limit_bytes=size - 1).keeps_model
 
 
@@ -135,3 +137,10 @@ def test_a_baseline_in_training_mode_is_recomputed_in_evaluation_mode() -> None:
     measured = baseline.compare(Bigram(rows))
     assert measured.kl is not None
     assert not measured.kl.any()
+
+
+def test_a_measurement_says_how_many_windows_went_together_and_where() -> None:
+    model = Context(table(11, VOCAB))
+    baseline = Baseline(model, measured_windows(), batch_size=3)
+    for measurement in (baseline.measurement, baseline.compare(model)):
+        assert (measurement.fingerprint.batch_size, measurement.fingerprint.device) == (3, "cpu")

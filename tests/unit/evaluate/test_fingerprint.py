@@ -5,12 +5,16 @@ name.
 import dataclasses
 import importlib.metadata
 import json
+import os
+import platform
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from quant.errors import QuantError
+from quant.evaluate import fingerprint
 from quant.evaluate.fingerprint import Fingerprint, require_comparable, take_fingerprint
 from quant.evaluate.windows import TokenWindows
 
@@ -102,3 +106,28 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
     versions = taken().versions
     assert "bitsandbytes" not in versions
     assert versions["transformers"] == "1.2.3"
+
+
+def test_versions_are_those_that_are_installed_and_nothing_for_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "PACKAGES", ("absent-package", "torch", "pytest"))
+    versions = taken().versions
+    assert versions.keys() == {"python", "torch", "pytest"}
+    assert versions["pytest"] == importlib.metadata.version("pytest")
+
+
+def test_the_cpu_is_named_by_its_model_and_where_there_is_none_by_its_architecture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_bytes(b"processor\t: 0\nmodel name\t: Some\xff  CPU\nmodel\t: 1\nmodel name\t: Other CPU\n")
+    paths = {"/proc/cpuinfo": listed}
+    monkeypatch.setattr(fingerprint, "Path", paths.__getitem__)
+    rest = f", {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    assert fingerprint.cpu_name() == f"Some\ufffd CPU{rest}"
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    listed.write_text("processor\t: 0\n", encoding="utf-8")
+    assert fingerprint.cpu_name() == f"riscv64{rest}"
+    monkeypatch.setattr(platform, "processor", lambda: "a processor")
+    listed.unlink()
+    assert fingerprint.cpu_name() == f"a processor{rest}"

@@ -79,9 +79,16 @@ def test_short_calls_are_repeated_more_often(monkeypatch: pytest.MonkeyPatch, se
 
 def test_times_are_medians_of_the_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call k takes k seconds more. Without the warm-up, the calls for nine tokens are the third, fifth and seventh:
-    median 5.
+    median 5, whatever the last one takes.
     """
-    result = measured(monkeypatch, Generator(slower=1.0), new_tokens=9, repeats=3)
+
+    class Stumbling(Generator):
+        def generate(self, inputs: Tensor, **options: Any) -> Tensor:
+            output = super().generate(inputs, **options)
+            self.now += 100 * (len(self.calls) > 5)
+            return output
+
+    result = measured(monkeypatch, Stumbling(slower=1.0), new_tokens=9, repeats=3)
     assert result.seconds == PREFILL_SECONDS + 8 * DECODE_SECONDS + 5
     assert result.prefill_tokens_per_second == 4 / (PREFILL_SECONDS + 4)
 
@@ -89,11 +96,16 @@ def test_times_are_medians_of_the_repeats(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_whole_that_took_no_longer_than_the_prefill_has_no_speed_and_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    result = measured(monkeypatch, Generator(slower=-0.3), new_tokens=2)
-    assert result.decode_tokens_per_second is None
+    for slower in (-0.3, -DECODE_SECONDS):  # shorter than the prefill, and exactly as long
+        assert measured(monkeypatch, Generator(slower), new_tokens=2).decode_tokens_per_second is None
+
+
+def test_two_new_tokens_have_the_speed_of_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, Generator(), new_tokens=2).decode_tokens_per_second == 1 / DECODE_SECONDS
 
 
 def test_one_new_token_has_no_decode_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, Generator(slower=0.1), new_tokens=1).decode_tokens_per_second is None
     model = Generator()
     result = measured(monkeypatch, model, new_tokens=1)
     assert result.prefill_tokens_per_second == 4 / PREFILL_SECONDS

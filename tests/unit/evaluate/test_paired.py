@@ -114,6 +114,12 @@ def test_a_measurement_without_divergence_is_refused(baseline: Baseline) -> None
         paired_accuracy(baseline.measurement, baseline.measurement)
 
 
+def test_a_measurement_without_a_part_of_its_divergence_is_refused(baseline: Baseline, measured: Measurement) -> None:
+    for part in ("kl", "top1"):
+        with pytest.raises(QuantError, match="has no divergence"):
+            paired_accuracy(baseline.measurement, replace(measured, **{part: None}))  # type: ignore[arg-type]
+
+
 def test_a_measurement_carries_what_it_was_made_on(baseline: Baseline, measured: Measurement) -> None:
     """The dtype is the baseline's: a quantized model has several."""
     cut = windows()

@@ -6,6 +6,7 @@ The reference itself is held to the oracle and to bitsandbytes elsewhere, and so
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import given
 from torch import Tensor
 
 from quant import QuantError, native, quantize_tensor
+from quant.codebooks import LEVELS
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from tests.strategies import ALL_SCHEMES, LAYOUTS, bits, cast, normal, scheme_id, schemes, weights
 from tests.unit.native.operands import DTYPES
@@ -67,6 +69,24 @@ def test_edge_rows(scheme: Scheme, dtype: torch.dtype, variant: str) -> None:
         assert stored(weight, scheme, variant) == stored(weight, scheme, "torch"), in_features
 
 
+@pytest.mark.parametrize("codebook", LEVELS)
+@pytest.mark.parametrize("width", [31, 64 + 31], ids=["a short block alone", "behind a whole one"])
+def test_midpoints_of_short_blocks_are_divided_and_not_multiplied_by_a_reciprocal(
+    codebook: str, width: int, variant: str
+) -> None:
+    """Weights on the boundary between two levels: the rounding of a reciprocal moves some of them across."""
+    scheme = next(scheme for scheme in (NF4(64), FP4(64), INT4(64)) if scheme.codebook == codebook)
+    levels = sorted(LEVELS[codebook])
+    middle = torch.tensor([1.0, *((low + high) / 2 for low, high in pairwise(levels))])
+    rows = torch.zeros(200, width)
+    rows[:, -16:] = middle * torch.linspace(0.1, 30, 200)[:, None]
+    reference = torch.cat([tail / tail[0] for tail in rows[:, -16:]])
+    multiplied = torch.cat([tail * (1 / tail[0]) for tail in rows[:, -16:]])
+    assert (reference != multiplied).any()
+    for row in rows:
+        assert stored(row, scheme, variant) == stored(row, scheme, "torch")
+
+
 @given(weights(DTYPES), schemes())
 def test_any_weight(weight: Tensor, scheme: Scheme) -> None:
     expected = stored(weight, scheme, "torch")
@@ -90,6 +110,17 @@ def test_strides_do_not_matter_and_the_weight_is_unchanged(scheme: Scheme, layou
     before = bits(weight)
     assert stored(weight, scheme, variant) == stored(weight.clone(), scheme, "torch")
     assert bits(weight) == before
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_weight_that_torch_negates_lazily(scheme: Scheme, variant: str) -> None:
+    """The imaginary part of a conjugate is a view of memory that holds the opposite sign; it is contiguous
+    where it is one element.
+    """
+    weight = torch.complex(torch.tensor([[1.0]]), torch.tensor([[-2.0]])).conj().imag
+    assert weight.is_neg()
+    assert weight.is_contiguous()
+    assert stored(weight, scheme, variant) == stored(torch.tensor([[2.0]]), scheme, "torch")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

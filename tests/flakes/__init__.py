@@ -1,0 +1,1 @@
+"""Looking for tests that do not always say the same."""

@@ -1,0 +1,100 @@
+"""Run the suite many times under conditions that bring flaky tests out, and report what failed and how to repeat it.
+
+    python -m tests.flakes.hunt                                  30 times, hours
+    python -m tests.flakes.hunt --times 3 tests/unit/report      a part of it
+    python -m tests.flakes.hunt --first 1712 --times 1           one run again, by its seed
+
+Each run shuffles the files and the tests in them by a seed of its own, draws new hypothesis examples, and shares the
+machine with processes that keep every core busy. A test that fails is listed with the seeds of the runs in which it
+did; their whole output, with the hypothesis blobs, is kept in the folder `--keep`. The exit code is 1 where a run was
+not green, which includes one that collected nothing. Needs the extra `mutation`, for pytest-random-order.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUSY = "import itertools\nfor _ in itertools.count(): pass"
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many processes that compute for nothing."""
+    started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def command(seed: int, tests: Sequence[str]) -> list[str]:
+    """One run of the suite, or of `tests`, in the order that `seed` gives."""
+    order = ("--random-order", f"--random-order-seed={seed}")
+    return [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", "-rfE", *order, *tests]
+
+
+def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str]:
+    """(exit code, output) of one run in `folder`, the root of a repository."""
+    environment = {**os.environ, "HYPOTHESIS_PROFILE": "random"}
+    done = subprocess.run(
+        command(seed, tests),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def failed_tests(output: str) -> list[str]:
+    """The tests that pytest's summary lists as failed or in error, each once."""
+    return list(dict.fromkeys(re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)))
+
+
+def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, folder: Path = ROOT) -> bool:
+    """Run once for each seed and print what comes of it. Whether all runs were green."""
+    seeds_of: dict[str, list[int]] = {}
+    keep.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        began = time.monotonic()
+        code, output = run(seed, tests, folder)
+        if code:
+            (keep / f"{seed}.log").write_text(output, encoding="utf-8")
+            for test in failed_tests(output) or [f"pytest ended with code {code}"]:
+                seeds_of.setdefault(test, []).append(seed)
+        last = (output.splitlines() or [""])[-1]
+        print(f"seed {seed}: code {code} after {time.monotonic() - began:.0f} s: {last}", flush=True)
+    for test, where in sorted(seeds_of.items()):
+        print(f"{len(where)} of {len(seeds)} runs: {test} (seeds {', '.join(map(str, where))}; {keep})")
+    print(f"{len(seeds)} runs, {len(seeds_of)} tests that failed in one of them")
+    return not seeds_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.flakes.hunt", description=str(__doc__).split("\n")[0])
+    parser.add_argument("tests", nargs="*", help="files or folders; the whole suite by default")
+    parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--first", type=int, default=1, help="seed of the first run; each next one is one more")
+    parser.add_argument("--load", type=int, default=os.cpu_count() or 1, help="busy processes beside the suite")
+    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir(), "flakes"), help="for failed runs")
+    options = parser.parse_args(arguments)
+    with busy(options.load):
+        green = hunt(range(options.first, options.first + options.times), options.tests, options.keep)
+    return 0 if green else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The hunt for flaky tests finds one that depends on the order, and says with which seeds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.flakes import hunt as hunting
+from tests.flakes.hunt import busy, command, failed_tests, hunt, run
+
+pytest.importorskip("random_order", reason="pytest-random-order is not installed (extra `mutation`)")
+
+
+def test_what_failed_is_listed_with_its_seeds_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = {
+        1: (0, "2 passed"),
+        2: (1, "FAILED a.py::test_b - x\n1 failed"),
+        3: (5, "nothing"),
+        4: (1, "FAILED a.py::test_b"),
+    }
+    monkeypatch.setattr(hunting, "run", lambda seed, tests, folder: outputs[seed])
+    assert not hunt(range(1, 5), [], tmp_path / "kept")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-3:] == [
+        f"2 of 4 runs: a.py::test_b (seeds 2, 4; {tmp_path / 'kept'})",
+        f"1 of 4 runs: pytest ended with code 5 (seeds 3; {tmp_path / 'kept'})",
+        "4 runs, 2 tests that failed in one of them",
+    ]
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "kept").iterdir()} == {
+        f"{seed}.log": outputs[seed][1] for seed in (2, 3, 4)
+    }
+    assert hunt([1], [], tmp_path / "kept")
+
+
+def test_a_run_is_shuffled_by_its_seed(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: none\n", encoding="utf-8")
+    (tmp_path / "test_some.py").write_text("".join(f"def test_{n}(): pass\n" for n in range(9)), encoding="utf-8")
+    code, output = run(7, ["-vv"], tmp_path)
+    assert code == 0, output
+    order = re.findall(r"test_some\.py::test_(\d)", output)
+    assert sorted(order) == list("012345678")
+    assert order != sorted(order)
+
+
+def test_the_seed_is_part_of_the_command() -> None:
+    assert "--random-order-seed=7" in command(7, ["tests/unit"])
+    assert command(7, ["tests/unit"])[-1] == "tests/unit"
+
+
+def test_failures_and_errors_are_read_from_the_summary() -> None:
+    output = (
+        "x\nFAILED tests/a.py::test_b[c] - AssertionError\nERROR tests/a.py::test_d\nFAILED tests/a.py::test_b[c]\n"
+    )
+    assert failed_tests(output) == ["tests/a.py::test_b[c]", "tests/a.py::test_d"]
+
+
+def test_busy_processes_end_with_the_block() -> None:
+    with pytest.raises(RuntimeError), busy(1):
+        raise RuntimeError

@@ -1,0 +1,29 @@
+"""The planted faults, one file per part of the package."""
+
+from tests.mutation.faults import (
+    figures,
+    files,
+    formats,
+    integrations,
+    kernels,
+    layers,
+    losses,
+    models,
+    numerics,
+    reports,
+    runs,
+)
+
+FAULTS = (
+    *formats.FAULTS,
+    *numerics.FAULTS,
+    *kernels.FAULTS,
+    *layers.FAULTS,
+    *models.FAULTS,
+    *losses.FAULTS,
+    *figures.FAULTS,
+    *files.FAULTS,
+    *runs.FAULTS,
+    *integrations.FAULTS,
+    *reports.FAULTS,
+)

@@ -1,0 +1,176 @@
+"""Mistakes in products and in calling the kernels: `quant/kernels`, `quant/native`."""
+
+from tests.mutation.fault import Fault
+
+BITS = "tests/unit/native/test_bits.py"
+CALLS = "tests/unit/native/test_calls.py"
+DISPATCH = "tests/unit/native/test_dispatch.py"
+LOADING = "tests/unit/native/test_loading.py"
+QUANTIZING = "tests/unit/native/test_quantizing.py"
+GRADIENTS = "tests/unit/test_gradients.py"
+KERNELS = "tests/unit/test_kernels.py"
+OBSERVERS = "tests/unit/test_observers.py"
+
+FAULTS = (
+    Fault(
+        "gradient-without-the-transpose",
+        "kernels/reference.py",
+        "dequantize_rows(codes, scales).t()",
+        "dequantize_rows(codes, scales)",
+        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+    ),
+    Fault(
+        "product-in-the-dtype-of-the-activations",
+        "kernels/reference.py",
+        "compute = torch.promote_types(x.dtype, torch.float32)",
+        "compute = x.dtype",
+        (f"{KERNELS}::test_every_dtype_of_x_with_few_and_many_rows",),
+    ),
+    Fault(
+        "autocast-rounds-the-weight",
+        "kernels/reference.py",
+        "with torch.autocast(x.device.type, enabled=False):",
+        "with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type)):",
+        (f"{KERNELS}::test_autocast_does_not_round_the_weight_of_the_reference",),
+    ),
+    Fault(
+        "double-quantized-absmax-not-undone",
+        "kernels/reference.py",
+        "if absmax_scale is not None and absmax_offset is not None:",
+        "if absmax_scale is not None and absmax_offset is None:",
+        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+    ),
+    Fault(
+        "bias-gradient-is-a-mean",
+        "kernels/__init__.py",
+        ".to(compute).sum(0)",
+        ".to(compute).mean(0)",
+        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+    ),
+    Fault(
+        "bias-gradient-summed-in-16-bit",
+        "kernels/__init__.py",
+        "compute = torch.promote_types(grad.dtype, torch.float32)",
+        "compute = grad.dtype",
+        (f"{GRADIENTS}::test_under_autocast_the_product_and_its_gradient_are_those_of_bfloat16",),
+    ),
+    Fault(
+        "gradient-is-lost-past-the-dispatcher",
+        "kernels/__init__.py",
+        "not torch.is_grad_enabled()\n        and ",
+        "",
+        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+    ),
+    Fault(
+        "tensor-subclass-is-not-noticed",
+        "kernels/__init__.py",
+        "and _PLAIN.issuperset(map(type, operands))",
+        "",
+        (f"{OBSERVERS}::test_observers_see_the_op",),
+    ),
+    Fault(
+        "fake-kernel-has-another-shape",
+        "kernels/__init__.py",
+        "x.new_empty(*x.shape[:-1], codes.shape[0])",
+        "x.new_empty(*x.shape[:-1], codes.shape[1])",
+        (f"{KERNELS}::test_w8a16_is_registered_with_schema_fake_kernel_and_gradient",),
+    ),
+    Fault(
+        "torch-is-picked-in-silence",
+        "kernels/cpu.py",
+        '"""Whether there are native kernels for x."""\n    return native.reads(x)',
+        '"""Whether there are native kernels for x."""\n    return False',
+        (f"{DISPATCH}::test_products_on_the_cpu_go_by_the_number_of_rows",),
+    ),
+    Fault(
+        "fixed-point-of-another-codebook",
+        "kernels/cpu.py",
+        "FIXED_POINT[codebook], DYNAMIC8_LEVELS",
+        'FIXED_POINT["nf4"], DYNAMIC8_LEVELS',
+        (f"{BITS}::test_widths_on_both_sides_of_every_tile",),
+    ),
+    Fault(
+        "bias-dropped-for-a-single-row",
+        "native/calls.py",
+        "if bias is not None:",
+        "if bias is not None and x.numel() > k:",
+        (f"{BITS}::test_widths_on_both_sides_of_every_tile",),
+    ),
+    Fault(
+        "strided-activations-read-as-contiguous",
+        "native/calls.py",
+        "x = x.resolve_neg().contiguous()",
+        "x = x.resolve_neg()",
+        (f"{CALLS}::test_the_ops_take_operands_with_strides",),
+    ),
+    Fault(
+        "strided-bias-read-as-contiguous",
+        "native/calls.py",
+        "bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()",
+        "bias = bias if bias.dtype in DTYPES else bias.float()",
+        (f"{CALLS}::test_the_ops_take_operands_with_strides",),
+    ),
+    Fault(
+        "negated-view-read-as-it-lies",
+        "native/calls.py",
+        "weight.detach().resolve_neg().contiguous()",
+        "weight.detach().contiguous()",
+        (f"{QUANTIZING}::test_a_weight_that_torch_negates_lazily",),
+    ),
+    Fault(
+        "float64-handed-to-the-kernels",
+        "native/calls.py",
+        "tensor.dtype in DTYPES\n        and tensor.is_cpu",
+        "tensor.is_cpu",
+        (f"{DISPATCH}::test_float64_other_devices_subclasses_and_other_layouts_are_torch_s",),
+    ),
+    Fault(
+        "groups-of-absmax-rounded-down",
+        "native/calls.py",
+        "torch.float32, -(-blocks // 256))",
+        "torch.float32, blocks // 256)",
+        (f"{CALLS}::test_a_wrong_operand_is_refused_by_name",),
+    ),
+    Fault(
+        "operand-of-another-size-accepted",
+        "native/calls.py",
+        "and tensor.is_cpu and tensor.numel() == size",
+        "and tensor.is_cpu",
+        (f"{CALLS}::test_a_wrong_operand_is_refused_by_name",),
+    ),
+    Fault(
+        "not-finite-weight-quantized",
+        "native/calls.py",
+        "return None if bad else (codes, scales)",
+        "return codes, scales",
+        (f"{QUANTIZING}::test_what_is_not_finite_is_counted_by_the_reference",),
+    ),
+    Fault(
+        "output-on-torch-s-default-device",
+        "native/calls.py",
+        "y = x.new_empty((*leading, n))",
+        "y = torch.empty((*leading, n), dtype=x.dtype)",
+        (f"{CALLS}::test_the_result_lies_where_x_does_whatever_the_default_device",),
+    ),
+    Fault(
+        "forced-kernels-stay-forced",
+        "native/variants.py",
+        "        _forced = before\n",
+        "        _forced = name\n",
+        (f"{LOADING}::test_an_override_ends_with_an_exception",),
+    ),
+    Fault(
+        "unknown-kernels-are-not-refused",
+        "native/variants.py",
+        "        _check(asked)\n",
+        "",
+        (f"{LOADING}::test_an_unknown_value_is_an_error_that_names_those_that_work",),
+    ),
+    Fault(
+        "slow-way-without-a-word",
+        "native/variants.py",
+        "    if kernels is None:\n        warnings.warn(",
+        "    if kernels is None:\n        repr(",
+        (f"{LOADING}::test_without_the_extension_importing_quant_is_silent",),
+    ),
+)
