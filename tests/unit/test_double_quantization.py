@@ -107,6 +107,15 @@ def test_no_blocks_give_no_codes_and_offset_zero() -> None:
     assert dequantize_absmax(codes, scales, offset).numel() == 0
 
 
+def test_whole_groups_have_the_codes_of_all_with_the_offset_of_all() -> None:
+    absmax = typical_absmax(3 * 256 + 10)
+    codes, scales, offset = quantize_absmax(absmax)
+    parts = [quantize_absmax(absmax[start : start + 256], offset) for start in range(0, len(absmax), 256)]
+    assert torch.cat([part for part, _, _ in parts]).tolist() == codes.tolist()
+    assert torch.cat([part for _, part, _ in parts]).tolist() == scales.tolist()
+    assert all(part is offset for _, _, part in parts)
+
+
 def test_nothing_is_changed_and_the_result_repeats() -> None:
     absmax = typical_absmax(300)
     before = bits(absmax)
