@@ -1,10 +1,11 @@
 """What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
-leaks to the next test; benchmarks that take time only when asked to; and the README's Python is run as a test.
+leaks to the next test; several processes where that is quicker; a limit on what a test may take; benchmarks that take
+time only when asked to; and the README's Python is run as a test.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Read when torch is loaded. Threads that spin while they wait slow everything down where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores, so one thread each. Tests of what threads do set their number themselves.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -37,13 +41,70 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+pytest_plugins = ["tests.benchmarks.gating.plugin", "pytester"]
+
 TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
 
 
+MOST_PROCESSES = 8
+"""Each imports torch and collects all tests, and the longest file cannot be split: more of them gain nothing."""
+
+SLOW = 20.0
+"""CPU seconds, with those of subprocesses, that a test may take without the marker `slow`, its fixtures included.
+
+Not seconds on the clock, which depend on what else the machine does.
+"""
+
+
+def takes_timings(config: pytest.Config) -> bool:
+    """Whether one of pytest-benchmark's options asks for timings."""
+    return any(config.getoption(f"benchmark_{name}") for name in TIMING_OPTIONS)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Benchmarks take timings where one of pytest-benchmark's options asks for them, and just run once elsewhere."""
-    if not any(config.getoption(f"benchmark_{name}") for name in TIMING_OPTIONS):
+    """Benchmarks take timings where an option asks for them, and just run once elsewhere."""
+    if not takes_timings(config):
         config.option.benchmark_disable = True
+    # It has been read. Tests that start pytest must not inherit it: --cov would measure them against the whole suite.
+    os.environ.pop("PYTEST_ADDOPTS", None)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto` of pytest.ini: one process per core for folders and the whole suite.
+
+    One process (0) for timings, which need the machine to themselves; for tests on the GPU, of which there is one; and
+    for files and tests that are named, which start sooner without.
+    """
+    gpu = torch.cuda.is_available() and config.option.markexpr != "not gpu"
+    folders = any(Path(argument).is_dir() for argument in config.args)
+    if takes_timings(config) or gpu or not folders:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_PROCESSES)
+
+
+spent_before = pytest.StashKey[float]()
+
+
+def spent() -> float:
+    """CPU seconds of this process and of the subprocesses that it has waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note what was spent before the test and the fixtures that it is the first to use."""
+    item.stash[spent_before] = spent()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that is slow and not marked so. Random examples are five times as many: not held to it."""
+    result = yield
+    taken = spent() - item.stash[spent_before]
+    if taken > SLOW and "slow" not in item.keywords and settings.get_current_profile_name() == "ci":
+        pytest.fail(f"took {taken:.1f} s of CPU time: make it cheaper, or mark it slow", pytrace=False)
+    return result
 
 
 def global_state() -> dict[str, object]:

@@ -1,20 +1,22 @@
 """W8A16 and NF4 quantizers for PyTorch language models, and the suite that holds their size, accuracy and speed.
 
-Everything public is here; see the README for the command line.
+Everything public is here; see the README for the command line. Names are imported when they are first used, torch and
+transformers with them: pytest imports this package in every run where it is installed, for its plugin.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from quant.convert import ConversionReport, conversion_report, dequantize, quantize
-from quant.errors import QuantError
 from quant.integrations.registration import announce
-from quant.modules import BlockwiseLinear, W8A16Linear
-from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
-from quant.tensor import QuantizedTensor, quantize_tensor
 from quant.version import __version__
 
 if TYPE_CHECKING:
+    from quant.convert import ConversionReport, conversion_report, dequantize, quantize
+    from quant.errors import QuantError
     from quant.integrations.quantization_config import FP4Config, INT4Config, NF4Config, W8A16Config
+    from quant.modules import BlockwiseLinear, W8A16Linear
+    from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
+    from quant.tensor import QuantizedTensor, quantize_tensor
 
 __all__ = [
     "FP4",
@@ -38,13 +40,26 @@ __all__ = [
     "quantize_tensor",
 ]
 
+HOMES = {
+    "quant.convert": ("ConversionReport", "conversion_report", "dequantize", "quantize"),
+    "quant.errors": ("QuantError",),
+    "quant.integrations.quantization_config": ("FP4Config", "INT4Config", "NF4Config", "W8A16Config"),
+    "quant.modules": ("BlockwiseLinear", "W8A16Linear"),
+    "quant.schemes": ("FP4", "INT4", "NF4", "W8A16", "Scheme"),
+    "quant.tensor": ("QuantizedTensor", "quantize_tensor"),
+}
+"""The module of each public name."""
+
 announce()
 
 
 def __getattr__(name: str) -> Any:
-    """The configurations for transformers, which is imported with the first of them."""
-    if name in ("FP4Config", "INT4Config", "NF4Config", "W8A16Config"):
-        from quant.integrations import quantization_config  # noqa: PLC0415
-
-        return getattr(quantization_config, name)
+    for module, names in HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
     raise AttributeError(f"module 'quant' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

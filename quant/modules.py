@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.kernels import blockwise_linear, w8a16_linear
 from quant.linears import as_matrix, build_linear, read_linear
+from quant.numerics.checks import FLOAT_DTYPES
 from quant.schemes import W8A16, Blockwise, Scheme
 from quant.tensor import QuantizedTensor, dequantize_stored, empty_stored, quantize_tensor
 
@@ -105,8 +107,9 @@ class QuantizedLinear(nn.Module):
     def _check_input(self, x: Tensor) -> Tensor:
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise QuantError(f"{self}: expected input [..., {self.in_features}], got {list(x.shape)}")
-        if not x.is_floating_point():
-            raise QuantError(f"{self}: expected a float input, got {x.dtype}")
+        if x.dtype not in FLOAT_DTYPES:
+            names = ", ".join(map(dtype_name, FLOAT_DTYPES))
+            raise QuantError(f"{self}: expected a float input, got {x.dtype}: use one of {names}")
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
             return x.to(torch.get_autocast_dtype(device))

@@ -8,12 +8,14 @@ noise, or a short list of arbitrary floats. Magnitudes stay within the dtype's f
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
 from quant.schemes import BLOCK_SIZES, FP4, INT4, NF4, W8A16, Blockwise, Scheme
+from quant.schemes import SCHEMES as REGISTERED
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SHAPES = ((1, 1), (1, 2), (3, 1), (2, 3), (4, 13), (3, 32), (1, 63), (2, 64), (3, 65), (4, 33), (2, 96), (2, 129))
@@ -23,9 +25,16 @@ BLOCKWISE_SCHEMES: tuple[Blockwise, ...] = tuple(
     for block_size in BLOCK_SIZES
     for double_quant in (False, True)
 )
-ALL_SCHEMES: tuple[Scheme, ...] = (W8A16(), *BLOCKWISE_SCHEMES)
-SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
-"""One of each kind, for tests in which the block size does not matter."""
+ALL_SCHEMES: tuple[Scheme, ...] = tuple(dict.fromkeys((W8A16(), *BLOCKWISE_SCHEMES, *REGISTERED.values())))
+
+
+def _kind(scheme: Scheme) -> Scheme:
+    return replace(scheme, block_size=BLOCK_SIZES[0]) if isinstance(scheme, Blockwise) else scheme
+
+
+_CHOSEN: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, True), FP4(64), INT4(4096))
+SCHEMES: tuple[Scheme, ...] = tuple({_kind(scheme): scheme for scheme in (*REGISTERED.values(), *_CHOSEN)}.values())
+"""One of each registered kind, for tests in which the block size does not matter."""
 SMALL_BLOCKS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64)
 FLOAT32_MAX = torch.finfo(torch.float32).max
 HUGE = 3.4e38

@@ -19,6 +19,8 @@ from quant.version import __version__
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """click's UsageError, of whichever click this typer brings with it: everything that its parser refuses."""
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C: the exit code of a shell's command that SIGINT ended."""
 
 
 @app.callback(invoke_without_command=True)
@@ -49,13 +51,12 @@ def main() -> None:
         _refuse(str(error))
     except USAGE_ERROR as error:
         _refuse(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path if error.ctx else 'quant'} --help")
-    except typer.Abort:
-        sys.stderr.write("quant: interrupted\n")
-        raise SystemExit(130) from None
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             raise
         raise SystemExit(1) from None
+    if code == INTERRUPTED:
+        sys.stderr.write("quant: interrupted\n")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

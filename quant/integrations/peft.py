@@ -6,7 +6,8 @@
 PEFT knows which layers it can adapt by their types and refuses the others. It has a place in `LoraConfig` for more,
 which is not saved with an adapter: `for_quantized_layers` fills it, before training and before an adapter is loaded
 again. The adapter is PEFT's own `lora.Linear`: y = layer(x) + scaling * B(A(x)), gradients pass through the frozen
-codes.
+codes. It has the dtype that it would have on the float layer: the layer's `dtype`, or float32 where PEFT casts it up
+(`autocast_adapter_dtype`, its default).
 
 Refused: everything that reads or writes the base weight, because the codes are not that weight. That is merging (it
 would round the sum to new codes; `quant.dequantize` the model first), DoRA and the initialisations that factor the
@@ -49,6 +50,11 @@ class QuantizedLoraLinear(lora.Linear):  # type: ignore[misc]
                 f"need the float weight: use plain LoRA with init_lora_weights one of {accepted}"
             )
         super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
+        base = self.get_base_layer()
+        if isinstance(base, QuantizedLinear):
+            # As PEFT does with the dtype of a float weight; of codes it takes no dtype, and leaves float32.
+            self.lora_A[adapter_name].to(base.dtype)
+            self.lora_B[adapter_name].to(base.dtype)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """As in PEFT, once the model is float again.

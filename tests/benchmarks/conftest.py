@@ -1,4 +1,4 @@
-"""What all benchmarks share: medians of this run to divide by, and the machine in the record."""
+"""What all benchmarks share: medians of this run to divide by, and the ratios that are held to a limit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from quant import native
-from quant.evaluate.fingerprint import cpu_name
+from tests.benchmarks.gating.ratios import Pair
 
 Medians = dict[tuple[str, ...], float]
 """(group, name) -> median seconds of what has run so far."""
@@ -43,11 +42,7 @@ def timed(benchmark: BenchmarkFixture, medians: Medians) -> Callable[..., Any]:
     return run
 
 
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """What pytest-benchmark leaves out and timings depend on."""
-    machine_info["quant"] = {
-        "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "kernels": native.variant(),
-    }
+def pytest_benchmark_pairs() -> list[Pair]:
+    from tests.benchmarks.pairs import all_pairs  # noqa: PLC0415
+
+    return all_pairs()

@@ -25,6 +25,23 @@ def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
     assert run == documented
 
 
+def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
+    """Benchmarks, once and untimed, and the limit on coverage, which is pytest's option on the README's own command."""
+    script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
+    assert [line.rpartition("&& ")[2] for line in script] == [
+        "export PYTEST_ADDOPTS=--cov",
+        '.venv/bin/python -m pytest -m "not gpu"',
+        "unset PYTEST_ADDOPTS",
+        ".venv/bin/python -m pytest tests/benchmarks",
+    ]
+    steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
+    suite, benchmarks = (step for step in steps if "-m pytest" in step.get("run", ""))
+    assert suite["run"] == 'python -m pytest -m "not gpu"'
+    assert "'--cov'" in suite["env"]["PYTEST_ADDOPTS"]
+    assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
+    assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
+
+
 def expand(names: str) -> set[str]:
     """tox's environments: py{310,311}-torch213, lint -> py310-torch213, py311-torch213, lint."""
     expanded = set()

@@ -1,7 +1,8 @@
 """`python -m tests.golden.make`: write the golden checkpoints of the current format version.
 
 They are written once, with the version that introduced the format, and committed. What is there is not written again: a
-later version that wrote other bytes would hide that it did.
+later version that wrote other bytes would hide that it did. Beside each checkpoint lie the bytes of a small matrix as
+text (`packed`) and the model's logits (`logits`); `sums` holds them all.
 """
 
 import hashlib
@@ -17,7 +18,9 @@ from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.integrations.transformers import quiet_transformers
 from quant.modules import QuantizedLinear
 from quant.schemes import SCHEMES
+from tests.golden import logits, packed, sums
 from tests.models import tiny_phi3
+from tests.unit.integrations.checkpoints import load
 
 FOLDER = Path(__file__).parent
 EXPECTED = "expected.json"
@@ -51,15 +54,20 @@ def facts(model: Any) -> dict[str, dict[str, str]]:
 
 
 def main() -> None:
-    """Write each scheme's folder that is not there."""
+    """Write each scheme's checkpoint and each file beside it that is not there."""
+    version = FOLDER / f"v{FORMAT_VERSION}"
     for name, scheme in SCHEMES.items():
-        folder = FOLDER / f"v{FORMAT_VERSION}" / name
-        if folder.exists():
-            continue
-        model = quantize(tiny_phi3(**SIZES).to(torch.bfloat16), scheme)
-        with quiet_transformers():
-            model.save_pretrained(folder)  # type: ignore[operator]
-        (folder / EXPECTED).write_text(json.dumps(facts(model), indent=1) + "\n", encoding="utf-8")
+        folder = version / name
+        if not folder.exists():
+            model = quantize(tiny_phi3(**SIZES).to(torch.bfloat16), scheme)
+            with quiet_transformers():
+                model.save_pretrained(folder)  # type: ignore[operator]
+            (folder / EXPECTED).write_text(json.dumps(facts(model), indent=1) + "\n", encoding="utf-8")
+        if not (folder / packed.FILE).exists():
+            packed.write(folder, scheme)
+        if not (folder / logits.FILE).exists():
+            logits.write(folder, load(folder))
+    sums.record(version)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ That is for a between 1e-38 and 2^126, where 1/a is a normal float32.
 import itertools
 import math
 
+import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,9 +18,18 @@ from torch import Tensor
 
 from quant import quantize_tensor
 from quant.numerics.blockwise import quantize_blocks
-from quant.schemes import Blockwise
+from quant.schemes import FP4, INT4, NF4, Blockwise
 from tests import oracle
-from tests.strategies import BLOCKWISE_SCHEMES, DTYPES, SMALL_BLOCKS, bits, blockwise_schemes, tame_weights, weights
+from tests.strategies import (
+    BLOCKWISE_SCHEMES,
+    DTYPES,
+    SMALL_BLOCKS,
+    bits,
+    blockwise_schemes,
+    normal,
+    tame_weights,
+    weights,
+)
 
 U = oracle.UNIT_ROUNDOFF
 SUBNORMAL = 2.0**-150
@@ -115,6 +125,23 @@ def test_quantizing_what_was_dequantized_gives_the_same_codes(weight: Tensor, sc
     after = codes_of(scheme, quantized.dequantize())
     zeros = {8: 0} if scheme.name == "fp4" else {}
     assert after == [zeros.get(code, code) for code in before]
+
+
+@given(tame_weights(), plain_schemes)
+def test_quantizing_what_was_dequantized_gives_the_same_absmax(weight: Tensor, scheme: Blockwise) -> None:
+    """To the bit, without double quantization."""
+    quantized = quantize_tensor(weight, scheme)
+    assert torch.equal(quantize_tensor(quantized.dequantize(), scheme).scales, quantized.scales)
+
+
+@pytest.mark.parametrize("kind", [NF4, FP4, INT4])
+def test_double_quantized_absmax_are_quantized_anew_each_time(kind: type[Blockwise]) -> None:
+    """Their offset is a mean, which rounding them moves: the codes of the weights come back and the weights do not."""
+    first = quantize_tensor(normal((64, 64), seed=2), kind(32, True))
+    second = quantize_tensor(first.dequantize(), kind(32, True))
+    assert not torch.equal(second.stored["weight_absmax_offset"], first.stored["weight_absmax_offset"])
+    assert not torch.equal(second.scales, first.scales)
+    assert not torch.equal(second.dequantize(), first.dequantize())
 
 
 @given(weights((torch.bfloat16, torch.float16)), blockwise_schemes())

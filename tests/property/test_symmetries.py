@@ -1,14 +1,17 @@
 """What a change of the weight does to the codes: powers of two, the sign, the order of rows, joining of matrices."""
 
+import itertools
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from quant import INT4, W8A16, quantize_tensor
+from quant import FP4, INT4, NF4, W8A16, quantize_tensor
 from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
-from quant.schemes import Scheme
+from quant.schemes import Blockwise, Scheme
 from tests import oracle
 from tests.strategies import BLOCKWISE_SCHEMES, generator, schemes, tame_weights, weights
 
@@ -49,6 +52,34 @@ def test_int4_mirrors_the_codes_but_where_a_quotient_is_a_tie(weight: Tensor, bl
         assert code + mirrored_code == (15 if quotient in midpoints else 16)
 
 
+@given(weights(), st.sampled_from((32, 64, 4096)))
+def test_fp4_mirrors_the_sign_bit_but_where_a_quotient_is_a_tie_or_zero(weight: Tensor, block_size: int) -> None:
+    """Code c + 8 stands for the negative of code c. On a midpoint both signs take the lower level; zero has code 0."""
+    plain, mirrored = quantize_tensor(weight, FP4(block_size)), quantize_tensor(-weight, FP4(block_size))
+    assert torch.equal(plain.scales, mirrored.scales)
+    codes, mirrored_codes = (oracle.unpack(part.codes.tolist(), weight.numel()) for part in (plain, mirrored))
+    ascending = sorted(set(oracle.FP4))
+    midpoints = {oracle.f32((low + high) / 2) for low, high in itertools.pairwise(ascending)}
+    blocks = torch.split(weight.reshape(-1), block_size)
+    quotients = [value for block in blocks for value in quotients_of(block.tolist(), block_size)]
+    for code, mirrored_code, quotient in zip(codes, mirrored_codes, quotients, strict=True):
+        if quotient == 0:
+            assert code == mirrored_code == 0
+        elif quotient not in midpoints:
+            assert mirrored_code == code ^ 8, quotient
+
+
+@given(tame_weights(), st.sampled_from((32, 64, 4096)))
+def test_nf4_mirrors_the_absmax_and_the_largest_weight_of_a_block_only(weight: Tensor, block_size: int) -> None:
+    """Its negative levels are others than its positive ones; -1, 0 and 1 are all that they share."""
+    assert sorted({abs(level) for level in oracle.NF4 if -level in oracle.NF4}) == [0.0, 1.0]
+    plain, mirrored = quantize_tensor(weight, NF4(block_size)), quantize_tensor(-weight, NF4(block_size))
+    assert torch.equal(plain.scales, mirrored.scales)
+    back, mirrored_back = plain.dequantize().reshape(-1), mirrored.dequantize().reshape(-1)
+    largest = weight.reshape(-1).abs() >= plain.scales.repeat_interleave(block_size)[: weight.numel()]
+    assert torch.equal(mirrored_back[largest], -back[largest])
+
+
 def quotients_of(block: list[float], block_size: int) -> list[float]:
     """What is compared with the levels: times the reciprocal in a full block, divided in a short one."""
     divisor = max(oracle.SMALLEST_DIVISOR, *map(abs, block), 0.0)
@@ -66,6 +97,18 @@ def test_w8a16_quantizes_each_row_by_itself(weight: Tensor, seed: int) -> None:
     one_codes, one_scale = quantize_rows(weight[:1])
     assert torch.equal(one_codes, codes[:1])
     assert torch.equal(one_scale, scales[:1])
+
+
+@given(weights(min_rows=2), st.sampled_from(ONE_BLOCK_ROWS), st.integers(0, 2**32 - 1))
+def test_rows_of_whole_blocks_are_quantized_each_by_itself(weight: Tensor, scheme: Blockwise, seed: int) -> None:
+    """Double quantization joins 256 blocks, whose mean and scale are another matter; the codes know nothing of it."""
+    weight = torch.nn.functional.pad(weight, (0, -weight.shape[1] % scheme.block_size))
+    order = torch.randperm(len(weight), generator=generator(seed))
+    plain, permuted = quantize_tensor(weight, scheme), quantize_tensor(weight[order], scheme)
+    assert torch.equal(permuted.codes.view(len(weight), -1), plain.codes.view(len(weight), -1)[order])
+    assert torch.equal(permuted.scales.view(len(weight), -1), plain.scales.view(len(weight), -1)[order])
+    double = quantize_tensor(weight[order], replace(scheme, double_quant=True))
+    assert torch.equal(double.codes, permuted.codes)
 
 
 @given(st.data(), st.sampled_from(ONE_BLOCK_ROWS))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.errors import QuantError
 from tests.unit.cli_runner import QUICK, Run, check_refused
 
 pytestmark = pytest.mark.usefixtures("quick_comparisons")
@@ -111,3 +112,39 @@ def test_what_cannot_be_parsed_is_one_line_that_names_the_help(
     run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     check_refused(run(*arguments), message)
+
+
+def test_the_embedded_text_is_measured_in_part_and_a_user_s_as_a_whole(
+    run: Run, model_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def cut_windows(*arguments: object) -> None:
+        asked.append(arguments[-1])
+        raise QuantError("seen")
+
+    monkeypatch.setattr("quant.cli.compare.cut_windows", cut_windows)
+    monkeypatch.setattr("quant.cli.compare.read_text", lambda *_: "some text")
+    for options in ((), ("--max-tokens", 5), ("--text", text_file)):
+        check_refused(run("compare", model_folder, *options), "seen")
+    assert asked == [32768, 5, None]
+
+
+def test_an_interrupt_is_told_in_a_word_with_the_exit_code_of_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quant.cli.compare.check_variants", interrupted)
+    outcome = run("compare", "--schemes", "w8a16")
+    assert (outcome.code, outcome.out, outcome.err) == (130, "", "quant: interrupted\n")
+
+
+def test_an_error_of_the_system_that_nobody_expected_keeps_its_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("quant.cli.compare.check_variants", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        run("compare", "--schemes", "w8a16")

@@ -181,8 +181,10 @@ def test_only_matrices_are_accepted(shape: tuple[int, ...]) -> None:
         quantize_rows(torch.ones(shape))
 
 
+@pytest.mark.parametrize("kernels", [native.variant(), "torch"])
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
-def test_empty_matrices_give_empty_codes_and_zero_scales(shape: tuple[int, int]) -> None:
-    codes, scales = quantize_rows(torch.empty(shape))
+def test_empty_matrices_give_empty_codes_and_zero_scales(shape: tuple[int, int], kernels: str) -> None:
+    with native.override(kernels):
+        codes, scales = quantize_rows(torch.empty(shape))
     assert codes.shape == shape
     assert scales.tolist() == [0.0] * shape[0]

@@ -107,6 +107,26 @@ def test_an_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert attempts[0][1] <= 5
 
 
+def test_a_download_that_fails_is_told_with_the_hub_s_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub, or a proxy that may lead to it, is there, but not the model."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("404 Client Error\n\nRepository Not Found")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("went around the proxy"))
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    with pytest.raises(QuantError, match=r"'some/model' cannot be downloaded: 404 Client Error$"):
+        open_source("some/model")
+    for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    with pytest.raises(QuantError, match=r"'some/model' cannot be downloaded: 404 Client Error$"):
+        open_source("some/model")
+
+
 @pytest.mark.parametrize("model", ["./missing", "/missing/folder", "missing", "a/b/c"])
 def test_a_missing_folder_is_named(model: str) -> None:
     with pytest.raises(QuantError, match=f"model '{model}': no such folder"):

@@ -4,7 +4,6 @@ from tests.mutation.fault import Fault
 
 LINEARS = "tests/unit/test_linears.py"
 MODULE_CONSTRUCTION = "tests/unit/test_module_construction.py"
-MODULE_STATE = "tests/unit/test_module_state.py"
 MODULES = "tests/unit/test_modules.py"
 TENSOR = "tests/unit/test_tensor.py"
 
@@ -14,14 +13,14 @@ FAULTS = (
         "modules.py",
         "self.register_buffer(name, tensor)",
         "self.register_buffer(name, tensor, persistent=False)",
-        (f"{MODULE_STATE}::test_any_two_moves_keep_every_bit_of_the_weight",),
+        ("tests/contract/battery/test_state.py::test_any_two_moves_keep_every_bit_of_the_weight",),
     ),
     Fault(
         "forward-changes-the-state",
         "modules.py",
         "codes = self.weight.view(self.out_features, self.in_features)",
         "codes = self.weight = self.weight.view(self.out_features, self.in_features)",
-        (f"{MODULE_STATE}::test_forward_and_dequantize_leave_the_state",),
+        ("tests/contract/battery/test_forward.py::test_forward_changes_nothing_and_repeats",),
     ),
     Fault(
         "state-is-copied-by-half",
@@ -42,21 +41,21 @@ FAULTS = (
         "modules.py",
         "moved if moved.dtype == tensor.dtype else tensor.to(moved.device)",
         "moved",
-        (f"{MODULE_STATE}::test_any_two_moves_keep_every_bit_of_the_weight",),
+        ("tests/contract/battery/test_state.py::test_any_two_moves_keep_every_bit_of_the_weight",),
     ),
     Fault(
         "dtype-does-not-follow-half",
         "modules.py",
         '        self.dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype\n',
         "",
-        (f"{MODULE_STATE}::test_any_two_moves_keep_every_bit_of_the_weight",),
+        ("tests/contract/battery/test_state.py::test_any_two_moves_keep_every_bit_of_the_weight",),
     ),
     Fault(
         "codes-of-another-codebook-are-loaded",
         "modules.py",
         "and tag is not None and tuple",
         "and tag is None and tuple",
-        (f"{MODULE_STATE}::test_each_tensor_that_is_missing_is_named",),
+        ("tests/contract/battery/test_loading.py::test_each_tensor_that_is_missing_is_named",),
     ),
     Fault(
         "float-weight-is-loaded-as-codes",

@@ -72,6 +72,17 @@ def test_a_file_system_that_cannot_give_space_beforehand_is_written_to(
     assert digests(tmp_path / "out") == digests(tmp_path / "given")
 
 
+def test_where_space_cannot_be_asked_for_the_files_are_the_same(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, which has no posix_fallocate, nor posix_fadvise."""
+    run(plan_of(checkpoint, NF4()), checkpoint, tmp_path / "given")
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    run(plan_of(checkpoint, NF4()), checkpoint, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(tmp_path / "given")
+
+
 @pytest.mark.parametrize("function", ["pwrite", "fdatasync"])
 def test_a_disk_that_is_full_under_way_is_told_with_the_tensor_and_can_be_gone_on_with(
     checkpoint: Checkpoint,

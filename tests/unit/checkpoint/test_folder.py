@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quant.checkpoint.folder import INDEX, SINGLE, open_checkpoint
+from quant.checkpoint.folder import INDEX, SINGLE, open_checkpoint, read_json
 from quant.errors import QuantError
 from tests.unit.checkpoint.files import SHARDS, layer_tensors, write_sharded
 
@@ -109,3 +109,8 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(QuantError, match="pickled weights only, which are refused because they can run code"):
         open_checkpoint(tmp_path)
+
+
+def test_an_index_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(QuantError, match=rf"{tmp_path} cannot be read \(Is a directory\): check the file"):
+        read_json(tmp_path)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from quant.checkpoint.folder import INDEX, open_checkpoint
 from quant.checkpoint.headers import read_header
-from quant.checkpoint.manifest import MANIFEST, Verified, verify
+from quant.checkpoint.manifest import MANIFEST, Verified, describe_file, describe_weights, verify
 from quant.checkpoint.run import run
 from quant.errors import QuantError
 from quant.schemes import NF4
@@ -174,3 +174,12 @@ def test_progress_ends_at_its_total(folder: Path) -> None:
     calls: list[tuple[int, int]] = []
     verified = verify(folder, lambda done, total: calls.append((done, total)))
     assert calls[-1] == (verified.nbytes, verified.nbytes)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(folder: Path) -> None:
+    header = read_header(folder / SHARDS[0])
+    header.path.unlink()
+    with pytest.raises(QuantError, match=rf"{SHARDS[0]} cannot be read \(No such file.*check the disk"):
+        describe_weights(header)
+    with pytest.raises(QuantError, match=rf"{SHARDS[0]} cannot be read \(No such file.*check the disk"):
+        describe_file(header.path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from quant.checkpoint.file_io import read_chunks
 from quant.checkpoint.folder import SINGLE, Checkpoint, open_checkpoint
 from quant.checkpoint.reading import Inputs
 from quant.errors import QuantError
@@ -90,3 +91,9 @@ def test_the_files_are_closed_at_the_end(checkpoint: Checkpoint) -> None:
     with Inputs(checkpoint):
         assert len(os.listdir("/proc/self/fd")) == len(before) + 2
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_chunks_end_where_a_file_ends_early(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(bytes(range(10)))
+    with (tmp_path / "short").open("rb") as file:
+        assert b"".join(map(bytes, read_chunks(file.fileno(), 4, 100))) == bytes(range(4, 10))

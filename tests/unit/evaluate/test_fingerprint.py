@@ -95,6 +95,19 @@ def test_builds_of_torch_for_other_devices_are_told_apart(monkeypatch: pytest.Mo
         require_comparable(here, taken())
 
 
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package == "bitsandbytes":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return "1.2.3"
+
+    assert "bitsandbytes" in taken().versions
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = taken().versions
+    assert "bitsandbytes" not in versions
+    assert versions["transformers"] == "1.2.3"
+
+
 def test_versions_are_those_that_are_installed_and_nothing_for_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "PACKAGES", ("absent-package", "torch", "pytest"))
     versions = taken().versions

@@ -5,10 +5,10 @@ allocation.
 import math
 import sys
 import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -182,14 +182,25 @@ def test_tokens_are_the_greedy_ones() -> None:
     assert result.prefill_tokens_per_second > 0
 
 
-def test_the_peak_sees_a_tensor_that_is_gone_before_the_end() -> None:
-    """Half a second is a hundred samples. The slack is for what else the process does meanwhile, which is next to
-    nothing.
+def test_the_peak_sees_a_tensor_that_is_gone_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays for two samples, the first of which may have begun before it was made. The slack is for what else the
+    process does meanwhile, which is next to nothing.
     """
     before = resident_bytes()
+    sampled = threading.Semaphore(0)
+    memory_info = psutil.Process.memory_info
+
+    def counted(process: psutil.Process) -> object:
+        info = memory_info(process)
+        sampled.release()
+        return info
+
+    monkeypatch.setattr(psutil.Process, "memory_info", counted)
     with peak_memory(above=before) as peak:
         planted = torch.ones(PLANTED // 4)
-        time.sleep(0.5)
+        while sampled.acquire(blocking=False):
+            pass
+        assert all(sampled.acquire(timeout=60) for _ in range(2))
         del planted
     assert 0.95 * PLANTED < peak.cpu_bytes < PLANTED + 50 * 10**6
     assert peak.gpu_bytes == 0
@@ -250,3 +261,26 @@ def test_the_sampler_stops_and_the_peak_is_filled_when_the_block_fails() -> None
     assert not swallowed
     assert threading.active_count() == threads
     assert peak.cpu_bytes > 0
+
+
+def test_timing_waits_for_the_devices_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU computes on after the call has returned."""
+    model = Generator()
+    events: list[int | str] = []
+    devices = [torch.device("cuda", 1), torch.device("cuda", 3)]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append(device.index))
+    monkeypatch.setattr(generation, "accelerators", lambda _: devices)
+
+    def generate(ids: Tensor, **_: object) -> Tensor:
+        events.append("generate")
+        return torch.cat([ids, ids], dim=1)
+
+    monkeypatch.setattr(model, "generate", generate)
+    measure_generation(model, torch.tensor([5]), new_tokens=1, repeats=1)
+    once = [1, 3, "generate", 1, 3]
+    assert events == ["generate", *once, *once]
+
+
+def test_at_least_one_repeat_is_needed() -> None:
+    with pytest.raises(QuantError, match="at least 1 repeat, got 0"):
+        measure_generation(Generator(), torch.tensor([5]), new_tokens=1, repeats=0)

@@ -10,10 +10,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+import quant
 from quant.integrations.quantization_config import QuantConfig
 from quant.integrations.transformers import quiet_transformers
+from quant.modules import QuantizedLinear
 from quant.schemes import Scheme
+from tests.models import tokens
 from tests.strategies import bits
+
+SPLIT = {
+    "model.embed_tokens": "cpu",
+    "model.layers.0": "cpu",
+    "model.layers.1": "disk",
+    "model.norm": "cpu",
+    "model.rotary_emb": "cpu",
+    "lm_head": "disk",
+}
+"""A device map of the tiny Phi-3."""
 
 
 def config_for(scheme: Scheme, **choice: Any) -> QuantConfig:
@@ -50,6 +63,30 @@ def logits(model: Any, ids: Tensor) -> list[int]:
 def contents(folder: Path) -> dict[str, bytes]:
     """File name -> bytes of everything in `folder`."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def quantized_names(model: nn.Module) -> list[str]:
+    """Of the layers of `model` that are quantized, in its order."""
+    return [name for name, module in model.named_modules() if isinstance(module, QuantizedLinear)]
+
+
+def assert_round_trip(float_folder: Path, scheme: Scheme, dtype: torch.dtype, folder: Path, **sharding: Any) -> Any:
+    """Both roads of quantizing, and each saved, loaded and saved again; returns the loaded model."""
+    on_load = load(float_folder, quantization_config=config_for(scheme), dtype=dtype)
+    in_memory = quant.quantize(load(float_folder, dtype=dtype), scheme)
+    assert quantized_names(on_load) == quantized_names(in_memory) != []
+    assert state(on_load) == state(in_memory)
+    assert logits(on_load, tokens()) == logits(in_memory, tokens())
+
+    saved = save(on_load, folder / "on-load", **sharding)
+    assert contents(saved) == contents(save(in_memory, folder / "in-memory", **sharding))
+    loaded = load(saved)
+    assert quantized_names(loaded) == quantized_names(on_load)
+    assert state(loaded) == state(on_load)
+    assert logits(loaded, tokens()) == logits(on_load, tokens())
+    assert contents(saved) == contents(save(loaded, folder / "again", **sharding))
+    assert state(loaded) == state(on_load)
+    return loaded
 
 
 def edited(folder: Path, target: Path, **changes: Any) -> Path:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from quant import NF4, QuantError
+from quant.integrations.bitsandbytes import quantization_config
 from quant.integrations.bitsandbytes_config import bitsandbytes_config
 
 
@@ -45,3 +46,8 @@ def test_names_that_only_look_alike_are_told_apart(left: str, quantized: str) ->
 def test_a_quantized_layer_that_would_be_skipped_is_refused(model: nn.Module, lost: str, pattern: str) -> None:
     with pytest.raises(QuantError, match=f"not read {lost} as quantized, because {pattern} is not .*without {lost}"):
         bitsandbytes_config(model, [lost], NF4(), torch.float32)
+
+
+def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(QuantError, match="unknown bitsandbytes scheme 'bnb-nf3', use one of bnb-int8, bnb-fp4, bnb-nf"):
+        quantization_config("bnb-nf3", torch.float32)

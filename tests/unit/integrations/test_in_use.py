@@ -1,14 +1,11 @@
-"""A quantized checkpoint in the hands of transformers: generate, pipelines, device maps, checkpointing, copies."""
+"""A quantized checkpoint in the hands of transformers: generate, pipelines, device maps, checkpointing, casts."""
 
-import copy
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import cpu_offload, disk_offload
 from torch import nn
 from transformers import pipeline
 
@@ -18,17 +15,9 @@ from quant.schemes import NF4, W8A16, Scheme
 from tests.models import tiny_phi3, tokens
 from tests.strategies import scheme_id
 from tests.unit.conftest import save_tokenizer
-from tests.unit.integrations.checkpoints import load, logits, save, state
+from tests.unit.integrations.checkpoints import SPLIT, load, logits, save, state
 
 SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(double_quant=True))
-SPLIT = {
-    "model.embed_tokens": "cpu",
-    "model.layers.0": "cpu",
-    "model.layers.1": "disk",
-    "model.norm": "cpu",
-    "model.rotary_emb": "cpu",
-    "lm_head": "disk",
-}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +31,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scheme], Path
         return made[scheme]
 
     return folder
-
-
-def pickled(model: Any) -> Any:
-    return pickle.loads(pickle.dumps(model))
 
 
 def generated(model: Any, **options: Any) -> list[list[int]]:
@@ -76,39 +61,6 @@ def test_a_pipeline_takes_the_folder(scheme: Scheme, folders: Callable[[Scheme],
     assert result["generated_token_ids"] == expected[0].tolist()
 
 
-@pytest.mark.filterwarnings("ignore:Current model requires:UserWarning")
-@pytest.mark.parametrize(
-    ("device_map", "offload_buffers"), [("auto", False), (SPLIT, False), (SPLIT, True)], ids=["auto", "disk", "buffers"]
-)
-@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_device_maps(
-    scheme: Scheme, device_map: Any, offload_buffers: bool, folders: Callable[[Scheme], Path], tmp_path: Path
-) -> None:
-    expected = logits(load(folders(scheme)), tokens())
-    placed = load(folders(scheme), device_map=device_map, offload_folder=tmp_path, offload_buffers=offload_buffers)
-    assert logits(placed, tokens()) == expected
-    assert logits(placed, tokens()) == expected
-    if isinstance(device_map, dict):
-        codes = placed.model.layers[1].mlp.down_proj.weight
-        assert codes.is_meta == offload_buffers  # codes are buffers, which stay where they are unless asked for
-
-
-@pytest.mark.parametrize("offload_buffers", [False, True])
-@pytest.mark.parametrize("place", ["cpu", "disk"])
-@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_accelerate_s_offloading(scheme: Scheme, place: str, offload_buffers: bool, tmp_path: Path) -> None:
-    model: Any = quant.quantize(tiny_phi3(), scheme)
-    expected = logits(model, tokens())
-    options: dict[str, Any] = {"execution_device": torch.device("cpu"), "offload_buffers": offload_buffers}
-    if place == "cpu":
-        cpu_offload(model, **options)
-    else:
-        disk_offload(model, str(tmp_path), **options)
-    assert model.lm_head.weight.is_meta
-    assert model.model.layers[0].mlp.down_proj.weight.is_meta == offload_buffers
-    assert [logits(model, tokens()) for _ in range(2)] == [expected, expected]
-
-
 def test_quantizing_on_load_with_a_device_map(tmp_path: Path) -> None:
     folder = save(tiny_phi3(), tmp_path)
     placed = load(folder, quantization_config=quant.NF4Config(), device_map="auto")
@@ -133,18 +85,6 @@ def test_gradient_checkpointing_changes_no_gradient(scheme: Scheme, folders: Cal
     assert forwards == [1, 2]
     assert gradients[0].keys() == gradients[1].keys()
     assert all(torch.equal(grad, gradients[1][name]) for name, grad in gradients[0].items())
-
-
-@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-@pytest.mark.parametrize("copied", [copy.deepcopy, pickled], ids=["deep", "pickle"])
-def test_copies_are_quantized_models_too(
-    copied: Callable[[Any], Any], scheme: Scheme, folders: Callable[[Scheme], Path], tmp_path: Path
-) -> None:
-    model = load(folders(scheme))
-    other = copied(model)
-    other.model.norm.weight.data.zero_()
-    assert logits(model, tokens()) != logits(other, tokens())
-    assert state(load(save(other, tmp_path))) == state(other)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)

@@ -85,3 +85,10 @@ def test_a_quantizer_leaves_the_configuration_alone() -> None:
     quantizer = QuantizerForTransformers(config, pre_quantized=False)
     assert quantizer.quantization_config is not config
     assert vars(config) == before
+
+
+def test_it_is_shown_as_what_is_written() -> None:
+    config = quant.NF4Config(exclude=["*.down_proj"])
+    name, _, content = repr(config).partition(" ")
+    assert name == "NF4Config"
+    assert json.loads(content) == config.to_dict()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quant import NF4, W8A16
 from quant.modules import quantized_linear
 from quant.schemes import Scheme
 from tests.models import seeded
@@ -22,11 +21,6 @@ def fresh() -> Iterator[None]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    [W8A16(), NF4(), NF4(double_quant=True)],
-    ids=["w8a16", "nf4", "nf4-dq"],
-)
 def test_forward_is_one_graph_with_the_bits_of_eager(scheme: Scheme) -> None:
     layer = quantized_linear(seeded(lambda: nn.Linear(48, 20)), scheme)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -36,11 +30,6 @@ def test_forward_is_one_graph_with_the_bits_of_eager(scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("grad", [True, False], ids=["grad", "no grad"])
-@pytest.mark.parametrize(
-    "scheme",
-    [W8A16(), NF4(), NF4(double_quant=True)],
-    ids=["w8a16", "nf4", "nf4-dq"],
-)
 def test_one_graph_serves_any_number_of_rows(scheme: Scheme, grad: bool) -> None:
     """Numbers of rows for which the kernels differ: which one runs is decided when the graph does."""
     graphs: list[str] = []
@@ -60,7 +49,6 @@ def test_one_graph_serves_any_number_of_rows(scheme: Scheme, grad: bool) -> None
     assert "quant.w8a16_linear" in graphs[0] or "quant.blockwise_linear" in graphs[0]
 
 
-@pytest.mark.parametrize("scheme", [W8A16(), NF4()], ids=["w8a16", "nf4"])
 def test_backward_has_the_bits_of_eager(scheme: Scheme) -> None:
     layer = quantized_linear(seeded(lambda: nn.Linear(48, 20)), scheme)
     eager, traced = (normal((3, 48)).requires_grad_() for _ in range(2))

@@ -1,0 +1,138 @@
+"""One model that is held to thresholds: opened once, its baseline measured once, each scheme measured when asked for.
+
+What `quant compare` does for a reader, this does for a test: same loading, same windows, same measurements. The window
+is the model's as in `quant compare`, but small enough for `WINDOWS` of them: a standard error between windows needs
+many, and comparing needs no long context. Of the embedded text only the first `EMBEDDED_TOKENS` are used, on which a
+scheme takes about three seconds of one core; of a text of one's own all.
+"""
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from quant.evaluate.budgets import judge_budget
+from quant.evaluate.divergence import Baseline, Measurement
+from quant.evaluate.gates import FALSE_ALARM, NOISE_FACTOR, GateResult, derive_threshold, judge
+from quant.evaluate.noise import rounding_noise
+from quant.evaluate.perplexity import stream_losses
+from quant.evaluate.thresholds import ThresholdFile
+from quant.evaluate.windows import TokenWindows
+from quant.integrations.transformers import load_tokenizer, quiet_transformers
+from quant.sources import REFERENCE, Source, cut_windows, open_source, read_text
+from quant.variants import BASELINE, check_possible, check_variants, load_variant
+
+WINDOWS = 64
+SMALLEST_WINDOW = 32
+EMBEDDED_TOKENS = 16385
+NOISE_SEED = 0
+
+
+class GatedModel:
+    """A model, a text and the thresholds they are held to.
+
+    Args:
+        model: `reference`, a local folder or a hub id; text: UTF-8 file, None for the embedded held-out text.
+        device: to run on; thresholds: where they are kept.
+
+    Raises:
+        QuantError: no such model, or a text that cannot be read or is too short.
+    """
+
+    def __init__(self, model: str, text: Path | None, device: str, thresholds: ThresholdFile) -> None:
+        self.source: Source = open_source(model)
+        self.name = name_of(model)
+        self.device, self.thresholds = device, thresholds
+        self._text = "embedded" if text is None else text.name
+        tokenizer = load_tokenizer(self.source.folder)
+        limit = EMBEDDED_TOKENS if text is None and model == REFERENCE else None
+        self.windows = _many_windows(self.source, tokenizer, read_text(text, None), limit)
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The unquantized model's losses and logits."""
+        return Baseline(self._load(BASELINE), self.windows, self._batch_size)
+
+    @cached_property
+    def _noisy_baseline(self) -> Any:
+        return self._noisy_losses(self._load(BASELINE))
+
+    def measure(self, scheme: str, model: Any = None) -> Measurement:
+        """`model`, or the source quantized as `scheme` (one of `quant.variants.VARIANTS`), beside the baseline.
+
+        Raises:
+            QuantError: unknown scheme, or the model cannot be quantized that way.
+        """
+        if model is not None:
+            return self.baseline.compare(model)
+        self.check(scheme)
+        baseline = self.baseline
+        return baseline.compare(self._load(scheme))
+
+    def check(self, scheme: str) -> None:
+        """Raises:
+        QuantError: the model cannot be quantized as `scheme`; told before anything is measured.
+        """
+        check_variants([scheme])
+        check_possible([scheme], self.source.folder, self.source.dtype)
+
+    def judge(self, scheme: str, model: Any = None) -> GateResult:
+        """Hold `model`, or the source quantized as `scheme`, to the threshold of `scheme`.
+
+        Raises:
+            QuantError: no threshold, or one of another text or model; see `quant.evaluate.gates.judge`.
+        """
+        threshold = self.thresholds.read(self.name, scheme)
+        return judge(scheme, threshold, self.baseline.measurement, self.measure(scheme, model))
+
+    def judge_budget(
+        self, scheme: str, model: Any = None, max_perplexity_ratio: float | None = None, max_kl: float | None = None
+    ) -> GateResult:
+        """Hold it to limits instead; see `quant.evaluate.budgets.judge_budget`."""
+        measured = self.measure(scheme, model)
+        return judge_budget(scheme, self.baseline.measurement, measured, max_perplexity_ratio, max_kl)
+
+    def record(self, scheme: str, command: str) -> None:
+        """Measure `scheme` and write its threshold; `command` is kept with it.
+
+        Raises:
+            QuantError: as `measure`, or too few windows.
+        """
+        measured = self.measure(scheme)
+        provenance = {
+            "text": self._text,
+            **asdict(measured.fingerprint),
+            "noise_seed": NOISE_SEED,
+            "noise_factor": NOISE_FACTOR,
+            "false_alarm_rate": FALSE_ALARM,
+            "command": command,
+        }
+        noisy = self._noisy_losses(self._load(scheme))
+        threshold = derive_threshold(self.baseline.measurement, measured, self._noisy_baseline, noisy, provenance)
+        self.thresholds.write(self.name, scheme, threshold)
+
+    @property
+    def _batch_size(self) -> int:
+        return max(1, 2048 // self.windows.window)
+
+    def _load(self, variant: str) -> Any:
+        with quiet_transformers():
+            return load_variant(variant, self.source.folder, self.source.dtype, self.device).model
+
+    def _noisy_losses(self, model: Any) -> Any:
+        with rounding_noise(model, NOISE_SEED):
+            return stream_losses(model, self.windows, self._batch_size)
+
+
+def name_of(model: str) -> str:
+    """What thresholds call MODEL: a folder by its name, wherever it lies; a hub id and `reference` as they are."""
+    folder = Path(model)
+    return folder.resolve().name if folder.is_dir() else model
+
+
+def _many_windows(source: Source, tokenizer: Any, text: str, limit: int | None) -> TokenWindows:
+    windows = cut_windows(source, tokenizer, text, None, None, "auto", limit)
+    if len(windows.spans) >= WINDOWS:
+        return windows
+    smaller = min(windows.window, max(SMALLEST_WINDOW, windows.scored // WINDOWS))
+    return cut_windows(source, tokenizer, text, smaller, None, "auto", limit)

@@ -1,0 +1,34 @@
+"""The registered schemes as the contract tests take them: none of which nobody has measured what it costs.
+
+A scheme is registered by its entry in `quant.schemes.SCHEMES`. `tests/contract/battery` runs for each of them, and
+collecting it fails where one has no figures, so that a new scheme cannot pass for want of anything to hold it to.
+"""
+
+import pytest
+
+from quant.schemes import SCHEMES, Scheme
+from tests import measured
+from tests.strategies import scheme_id
+
+MISSING = (
+    "registered in quant.schemes.SCHEMES, but without figures: {names}. Measure what it costs with python -m "
+    "tests.measured, which prints the tables of tests/measured.py with it: write them there"
+)
+
+
+def schemes_with_thresholds() -> set[str]:
+    """Names of the registered schemes that every table of thresholds holds figures of. A new table is added here."""
+    tables = (measured.EFFECTS["phi3"], measured.EFFECTS["gpt2"], measured.DECODING)
+    return {name for name, scheme in SCHEMES.items() if all(scheme_id(scheme) in table for table in tables)}
+
+
+def registered_schemes() -> dict[str, Scheme]:
+    """Name -> scheme of all registered schemes.
+
+    Raises:
+        pytest.Collector.CollectError: one has no thresholds; the message names it and the command that measures.
+    """
+    without = [name for name in SCHEMES if name not in schemes_with_thresholds()]
+    if without:
+        raise pytest.Collector.CollectError(MISSING.format(names=", ".join(without)))
+    return dict(SCHEMES)

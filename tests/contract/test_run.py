@@ -1,0 +1,117 @@
+"""How the suite runs: in several processes where that is quicker, and without tests that are slow by accident."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+import conftest
+
+ROOT = Path(__file__).parents[2]
+FILE, TEST = "tests/contract/test_run.py", "tests/contract/test_run.py::test_x"
+
+
+def run_pytest(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pytest", "-c", ROOT / "pytest.ini", "-p", "no:cacheprovider", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+
+
+def processes(monkeypatch: pytest.MonkeyPatch, arguments: list[str], cores: int, gpu: bool, **options: Any) -> int:
+    """What `-n auto` becomes on a machine with so many cores, with a GPU or without."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(cores), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    timings = {f"benchmark_{name}": None for name in conftest.TIMING_OPTIONS}
+    option = SimpleNamespace(**{"markexpr": "", **timings, **options})
+    config: Any = SimpleNamespace(args=arguments, option=option, getoption=lambda name: getattr(option, name))
+    return conftest.pytest_xdist_auto_num_workers(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores", "expected"),
+    [
+        pytest.param(["tests", "README.md"], 2, 2, id="the whole suite"),
+        pytest.param([FILE, "tests/unit"], 3, 3, id="a folder beside a file"),
+        pytest.param(["tests"], 64, conftest.MOST_PROCESSES, id="many cores"),
+        pytest.param([FILE, "README.md"], 2, 0, id="files"),
+        pytest.param([TEST], 2, 0, id="one test"),
+    ],
+)
+def test_folders_run_on_all_cores(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], cores: int, expected: int
+) -> None:
+    assert processes(monkeypatch, arguments, cores, gpu=False) == expected
+
+
+@pytest.mark.parametrize("name", conftest.TIMING_OPTIONS)
+def test_timings_have_the_machine_to_themselves(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert processes(monkeypatch, ["tests/benchmarks"], 2, gpu=False, **{f"benchmark_{name}": True}) == 0
+
+
+@pytest.mark.parametrize(("markexpr", "expected"), [("gpu", 0), ("", 0), ("not gpu", 4)])
+def test_one_process_uses_the_gpu(monkeypatch: pytest.MonkeyPatch, markexpr: str, expected: int) -> None:
+    assert processes(monkeypatch, ["tests"], 4, gpu=True, markexpr=markexpr) == expected
+
+
+def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("def test_one(): assert 1 == 1", encoding="utf-8")
+    # Without the root's conftest, which imports torch in every process.
+    several = ["--rootdir", tmp_path, "-n", "2", tmp_path]
+    done = run_pytest("-k", "nothing_has_this_name", *several)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
+    assert "2 workers" in done.stdout
+    assert run_pytest("-k", "test_one", *several).returncode == pytest.ExitCode.OK
+
+
+def test_a_test_that_is_slow_fails_unless_it_is_marked(tmp_path: Path) -> None:
+    """CPU time counts, a fixture's and a subprocess' too; time that is slept away does not."""
+    program = """
+import subprocess, sys, time
+import conftest, pytest
+
+conftest.SLOW = 0.5
+
+def burn():
+    end = time.process_time() + 0.6
+    while time.process_time() < end:
+        pass
+
+@pytest.fixture(scope="module")
+def burnt(): burn()
+
+def test_unmarked(): burn()
+
+def test_fixture(burnt): pass
+
+def test_subprocess():
+    program = "import time\\nwhile time.process_time() < 0.6: pass"
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)
+
+@pytest.mark.slow
+def test_marked(): burn()
+
+def test_asleep(): time.sleep(0.7)
+
+def test_failed():
+    burn()
+    raise KeyError("its own")
+"""
+    (tmp_path / "test_slow.py").write_text(program, encoding="utf-8")
+    results = tmp_path / "results.xml"
+    done = run_pytest("-p", "conftest", "--rootdir", tmp_path, "--junit-xml", results, tmp_path / "test_slow.py")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    cases = ElementTree.parse(results).iter("testcase")
+    failures = {case.get("name"): [failure.get("message", "") for failure in case.iter("failure")] for case in cases}
+    assert len(failures) == 6
+    assert {name for name, messages in failures.items() if not messages} == {"test_marked", "test_asleep"}
+    assert "its own" in failures["test_failed"][0]
+    slow = {name for name, messages in failures.items() if any("s of CPU time" in message for message in messages)}
+    assert slow == {"test_unmarked", "test_fixture", "test_subprocess"}

@@ -1,0 +1,19 @@
+"""Runs as pytest-benchmark stores them, made up."""
+
+from typing import Any
+
+KEY = {"cpu": "A", "threads": 2, "torch": "2.13.0", "kernels": "avx512", "gpu": None, "driver": None, "cuda": None}
+
+
+def run(medians: dict[str, float], extra: dict[str, Any] | None = None, **key: Any) -> dict[str, Any]:
+    """A run with these medians by test id, the same `extra` noted by each, on the machine `KEY` but for `key`."""
+    benchmarks = [
+        {"fullname": name, "stats": {"median": median}, "extra_info": dict(extra or {})}
+        for name, median in medians.items()
+    ]
+    return {
+        "machine_info": {"quant": {**KEY, **key}},
+        "benchmarks": benchmarks,
+        "datetime": "2026-01-02T03:04:05",
+        "commit_info": {"id": "c0ffee", "dirty": False},
+    }

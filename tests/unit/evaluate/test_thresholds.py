@@ -1,0 +1,100 @@
+"""The file of thresholds: what is written is read, others are left as they are, and damage is told by name."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quant.errors import QuantError
+from quant.evaluate.thresholds import Threshold, ThresholdFile, Windows
+
+
+def make(kl: float = 0.25) -> Threshold:
+    column = torch.tensor([1.0, 1 / 3, 2e-7], dtype=torch.float64)
+    windows = Windows(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
+    return Threshold(1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, windows, {"window": 8, "command": "pytest"})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    found = file.read("tiny", "nf4")
+    for field in fields(Threshold):
+        if field.name != "windows":
+            assert getattr(found, field.name) == getattr(make(), field.name)
+    for field in fields(Windows):
+        # Nine significant digits.
+        torch.testing.assert_close(
+            getattr(found.windows, field.name), getattr(make().windows, field.name), rtol=5e-9, atol=0
+        )
+
+
+def test_writing_one_leaves_the_others(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    for model, scheme, kl in (("a", "nf4", 1.0), ("a", "fp4", 2.0), ("b", "nf4", 3.0), ("a", "nf4", 4.0)):
+        file.write(model, scheme, make(kl))
+    kls = {(model, scheme): file.read(model, scheme).kl for model, scheme in (("a", "nf4"), ("a", "fp4"), ("b", "nf4"))}
+    assert kls == {("a", "nf4"): 4.0, ("a", "fp4"): 2.0, ("b", "nf4"): 3.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
+
+
+def test_a_list_of_numbers_takes_one_line(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    lines = file.path.read_text(encoding="utf-8").splitlines()
+    assert '     "baseline": [1.0, 0.333333333, 2e-07],' in lines
+
+
+def test_a_missing_threshold_names_scheme_file_and_command(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    with pytest.raises(QuantError, match=r"nf4 of tiny has no threshold in .*json: record it with pytest --update"):
+        file.read("tiny", "nf4")
+    file.write("tiny", "nf4", make())
+    with pytest.raises(QuantError, match="fp4 of tiny has no threshold"):
+        file.read("tiny", "fp4")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as thresholds"),
+        ("[]", "does not hold thresholds of format 1"),
+        ('{"format": 2, "thresholds": {}}', "does not hold thresholds of format 1"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path, content: str, message: str) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.path.write_text(content)
+    with pytest.raises(QuantError, match=message):
+        file.read("tiny", "nf4")
+    with pytest.raises(QuantError, match=message):
+        file.write("tiny", "nf4", make())
+    assert file.path.read_text() == content
+
+
+def without(entry: dict[str, Any], *path: str) -> None:
+    for name in path[:-1]:
+        entry = entry[name]
+    del entry[path[-1]]
+
+
+@pytest.mark.parametrize("path", [("kl",), ("kl", "margin"), ("windows", "losses"), ("provenance",)], ids="-".join)
+def test_a_damaged_threshold_is_told(tmp_path: Path, path: tuple[str, ...]) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    content = json.loads(file.path.read_text())
+    without(content["thresholds"]["tiny"]["nf4"], *path)
+    file.path.write_text(json.dumps(content))
+    with pytest.raises(QuantError, match="the threshold of nf4 of tiny is damaged"):
+        file.read("tiny", "nf4")
+
+
+def test_columns_of_different_lengths_are_damage(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    windows = replace(make().windows, kl=torch.zeros(2, dtype=torch.float64))
+    file.write("tiny", "nf4", replace(make(), windows=windows))
+    with pytest.raises(QuantError, match="windows of different lengths"):
+        file.read("tiny", "nf4")

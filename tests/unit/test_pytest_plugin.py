@@ -1,0 +1,180 @@
+"""The plugin as another repository uses it: its three lines, its options and settings, and all that must not be green.
+
+Each test is a project of its own in a temporary folder, with the tiny model and a few thousand tokens.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quant.evaluate.thresholds import ThresholdFile
+from quant.gated_model import GatedModel
+
+ROOT = Path(__file__).parents[2]
+GATED = "def test_accuracy(quant_scheme, accuracy_gate):\n    accuracy_gate(quant_scheme)\n"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, model_folder: Path, text_file: Path) -> pytest.Pytester:
+    """A repository that holds the tiny model, nothing recorded yet."""
+    pytester.makepyfile(test_model=GATED)
+    pytester.makeini(f"[pytest]\nquant_model = {model_folder}\nquant_text = {text_file}\nquant_schemes = w8a16, nf4\n")
+    return pytester
+
+
+@pytest.fixture(scope="module")
+def thresholds(model_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the project records, made once."""
+    file = ThresholdFile(tmp_path_factory.mktemp("thresholds") / "thresholds.json")
+    model = GatedModel(str(model_folder), text_file, "cpu", file)
+    for scheme in ("w8a16", "nf4"):
+        model.record(scheme, "pytest --update-thresholds")
+    return file.path
+
+
+@pytest.fixture
+def recorded(project: pytest.Pytester, thresholds: Path) -> pytest.Pytester:
+    """The same with its thresholds recorded."""
+    shutil.copy(thresholds, project.path)
+    return project
+
+
+def entries(project: pytest.Pytester) -> dict[str, dict[str, object]]:
+    content = json.loads((project.path / "thresholds.json").read_text(encoding="utf-8"))
+    (model,) = content["thresholds"].values()
+    result: dict[str, dict[str, object]] = model
+    return result
+
+
+def test_recording_then_holding(project: pytest.Pytester) -> None:
+    project.runpytest_inprocess("--update-thresholds").assert_outcomes(skipped=2)
+    assert list(entries(project)) == ["w8a16", "nf4"]
+    before = (project.path / "thresholds.json").read_bytes()
+    result = project.runpytest_inprocess("-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*test_accuracy?w8a16?*", "*test_accuracy?nf4?*"])
+    assert (project.path / "thresholds.json").read_bytes() == before
+
+
+def test_the_recording_says_that_nothing_was_judged(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess("--update-thresholds", "--schemes", "nf4", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*threshold of nf4 was written to *thresholds.json, nothing was judged*"])
+    provenance = entries(project)["nf4"]["provenance"]
+    assert isinstance(provenance, dict)
+    assert provenance["command"].startswith("pytest ")
+    assert {"tokens_sha256", "scored_tokens", "window", "versions", "noise_seed", "cpu"} <= set(provenance)
+
+
+def test_updating_one_scheme_leaves_the_other(recorded: pytest.Pytester) -> None:
+    before = entries(recorded)
+    recorded.runpytest_inprocess("--update-thresholds", "--schemes", "nf4").assert_outcomes(skipped=1)
+    assert entries(recorded)["w8a16"] == before["w8a16"]
+
+
+def test_a_model_that_is_not_the_recorded_one_fails(recorded: pytest.Pytester) -> None:
+    """NF4's weights held to W8A16's threshold."""
+    recorded.makepyfile(
+        test_model="""
+        import quant
+        from quant.integrations.transformers import load_model
+
+        def test_accuracy(gated_model, accuracy_gate):
+            source = gated_model.source
+            accuracy_gate("w8a16", quant.quantize(load_model(source.folder, source.dtype), quant.NF4()))
+        """
+    )
+    result = recorded.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["w8a16: regression", "*KL divergence * recorded, * now:*: regression"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(1.0, "passed"), (1e-6, "failed")])
+def test_a_budget_needs_no_threshold(project: pytest.Pytester, limit: float, outcome: str) -> None:
+    """INT4 costs the tiny model some 0.03 nats (`tests.measured.VARIANT_KL`), far from both limits."""
+    project.makepyfile(
+        test_model=f"""
+        def test_accuracy(accuracy_gate):
+            result = accuracy_gate("int4", max_kl={limit})
+            assert len(result.checks) == 1
+        """
+    )
+    project.runpytest_inprocess().assert_outcomes(**{outcome: 1})
+
+
+def test_a_scheme_without_a_threshold_cannot_be_collected(recorded: pytest.Pytester) -> None:
+    result = recorded.runpytest_inprocess("--schemes", "nf4,int4")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["int4 of tiny-phi3* has no threshold in *: record it with pytest --update-thresholds"])
+    assert result.ret is pytest.ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--schemes", "nf5"], "unknown scheme 'nf5': use one of *"),
+        (["--schemes", ""], "unknown scheme (none): use one of *"),
+        (["--schemes", " , "], "unknown scheme (none): use one of *"),
+        (["--model", "no/such"], "* of no/such has no threshold in *"),
+        (["--thresholds", "missing.json"], "* has no threshold in missing.json*"),
+    ],
+)
+def test_what_selects_nothing_stops_the_run(recorded: pytest.Pytester, arguments: list[str], message: str) -> None:
+    result = recorded.runpytest_inprocess(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
+    assert result.ret is pytest.ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "./no-such-folder"], "*no-such-folder*"),
+        (["--text", "no-such.txt"], "*no-such.txt cannot be read*"),
+        (["--device", "nowhere"], "*nowhere*"),
+    ],
+)
+def test_what_is_not_there_is_told_while_recording(
+    project: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    result = project.runpytest_inprocess("--update-thresholds", *arguments)
+    assert result.ret is pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([message])
+    assert not (project.path / "thresholds.json").exists()
+
+
+def test_recording_in_several_processes_is_refused(project: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    result = project.runpytest_inprocess("--update-thresholds", "-n", "2")
+    assert result.ret is pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--update-thresholds writes one file: run it in one process, with -n 0"])
+
+
+def test_options_go_before_settings(recorded: pytest.Pytester) -> None:
+    result = recorded.runpytest_inprocess("--schemes", "w8a16", "--thresholds", str(recorded.path / "thresholds.json"))
+    result.assert_outcomes(passed=1)
+
+
+def test_a_run_without_its_fixtures_imports_no_torch(pytester: pytest.Pytester) -> None:
+    """What the plugin costs every other project of the same environment."""
+    pytester.makepyfile(
+        "import sys\n\ndef test_it():\n    assert 'quant' in sys.modules\n    assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_example_holds_its_model(pytester: pytest.Pytester) -> None:
+    """As committed, thresholds included."""
+    shutil.copytree(ROOT / "examples" / "hold-a-model", pytester.path / "example")
+    result = pytester.runpytest_inprocess("--rootdir", "example", "-c", "example/pytest.ini", "example")
+    result.assert_outcomes(passed=2)
+    source = (ROOT / "examples" / "hold-a-model" / "test_accuracy.py").read_text(encoding="utf-8")
+    assert GATED in source
