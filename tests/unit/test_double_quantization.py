@@ -96,6 +96,10 @@ def test_subnormal_differences_stay_finite() -> None:
     assert dequantize_absmax(codes, scales, offset).isfinite().all()
 
 
+def test_quotients_of_a_subnormal_scale_are_infinite_and_get_the_codes_at_the_ends() -> None:
+    assert quantize_absmax(torch.tensor([0.0, 1e-40]))[0].tolist() == [0, 255]
+
+
 def test_huge_values_stay_finite() -> None:
     codes, scales, offset = quantize_absmax(torch.tensor([FLOAT32_MAX / 2] * 3))
     assert dequantize_absmax(codes, scales, offset).isfinite().all()
