@@ -22,7 +22,7 @@ CLASSES = {
     "performance": "changes only how long it takes or how much memory",
     "default": "changes a default value that callers always give, or an optional argument to its default",
     "defensive": "changes what is unreachable with the versions and devices that the suite runs on",
-    "elsewhere": "is killed by tests that are left out because each takes processes or seconds",
+    "elsewhere": "is killed by tests, but not by those that mutmut runs for it",
 }
 """Class of a survivor -> what its mutants have in common."""
 

@@ -24,7 +24,7 @@ LIBRARIES = tuple(
     for line in Path(__file__).with_name("preloaded.txt").read_text(encoding="utf-8").splitlines()
     if not line.startswith("#")
 )
-"""What tests import at the least, but the package; mutmut preloads it too."""
+"""What tests import at the least, but the package."""
 OPTIONS = ("-q", "--tb=line", "-o", "addopts=", "-p", "no:cacheprovider", "-W", "ignore:Module already imported")
 """The warning is of plugins among `LIBRARIES` whose assertions pytest finds imported already."""
 SECONDS = 300

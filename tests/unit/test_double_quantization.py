@@ -96,6 +96,10 @@ def test_subnormal_differences_stay_finite() -> None:
     assert dequantize_absmax(codes, scales, offset).isfinite().all()
 
 
+def test_quotients_of_a_subnormal_scale_are_infinite_and_get_the_codes_at_the_ends() -> None:
+    assert quantize_absmax(torch.tensor([0.0, 1e-40]))[0].tolist() == [0, 255]
+
+
 def test_huge_values_stay_finite() -> None:
     codes, scales, offset = quantize_absmax(torch.tensor([FLOAT32_MAX / 2] * 3))
     assert dequantize_absmax(codes, scales, offset).isfinite().all()
@@ -105,6 +109,15 @@ def test_no_blocks_give_no_codes_and_offset_zero() -> None:
     codes, scales, offset = quantize_absmax(torch.empty(0))
     assert (codes.numel(), scales.numel(), offset.item()) == (0, 0, 0.0)
     assert dequantize_absmax(codes, scales, offset).numel() == 0
+
+
+def test_whole_groups_have_the_codes_of_all_with_the_offset_of_all() -> None:
+    absmax = typical_absmax(3 * 256 + 10)
+    codes, scales, offset = quantize_absmax(absmax)
+    parts = [quantize_absmax(absmax[start : start + 256], offset) for start in range(0, len(absmax), 256)]
+    assert torch.cat([part for part, _, _ in parts]).tolist() == codes.tolist()
+    assert torch.cat([part for _, part, _ in parts]).tolist() == scales.tolist()
+    assert all(part is offset for _, _, part in parts)
 
 
 def test_nothing_is_changed_and_the_result_repeats() -> None:

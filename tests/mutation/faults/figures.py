@@ -12,8 +12,8 @@ FAULTS = (
     Fault(
         "mean-of-means",
         "evaluate/statistics.py",
-        "mean = float(sums.sum() / counts.sum())",
-        "mean = float((sums / counts).mean())",
+        ".numpy()\n    mean = float(sums.sum() / counts.sum())",
+        ".numpy()\n    mean = float((sums / counts).mean())",
         (f"{STATISTICS}::test_a_short_last_window_weighs_its_tokens",),
     ),
     Fault(
@@ -33,8 +33,8 @@ FAULTS = (
     Fault(
         "windows-resampled-as-independent",
         "evaluate/statistics.py",
-        "length = 1 if math.isnan(block) else min(max(1, math.ceil(block)), len(sums) // 2)",
-        "length = 1",
+        "return 1 if math.isnan(block) else min(max(1, math.ceil(block)), len(series) // 2)",
+        "return 1",
         (f"{STATISTICS}::test_autocorrelated_windows_get_a_wider_interval_than_the_same_ones_shuffled",),
     ),
     Fault(
@@ -47,15 +47,15 @@ FAULTS = (
     Fault(
         "interval-from-too-few-windows",
         "evaluate/statistics.py",
-        "if len(sums) < MIN_WINDOWS:",
-        "if len(sums) < 2:",
+        "if len(sums) < MIN_WINDOWS:\n        return",
+        "if len(sums) < 2:\n        return",
         (f"{STATISTICS}::test_too_few_windows_give_a_value_without_an_interval",),
     ),
     Fault(
         "tokens-resampled-instead-of-windows",
         "evaluate/statistics.py",
-        "    sums = _window_sums(values, window_of_token)\n",
-        "    window_of_token = torch.arange(len(values))\n    sums = _window_sums(values, window_of_token)\n",
+        "    sums = window_sums(values, window_of_token).numpy()\n",
+        "    window_of_token = torch.arange(len(values))\n    sums = window_sums(values, window_of_token).numpy()\n",
         (f"{STATISTICS}::test_tokens_of_a_window_do_not_count_as_independent",),
     ),
     Fault(

@@ -120,7 +120,7 @@ FAULTS = (
         "integrations/peft.py",
         "        if type(base) is not nn.Linear:\n",
         "        if base is None:\n",
-        (f"{PEFT}::test_merging_into_codes_is_refused_and_changes_nothing",),
+        ("tests/contract/battery/test_adapters.py::test_merging_into_codes_is_refused_and_changes_nothing",),
     ),
     Fault(
         "adapter-that-reads-the-weight",

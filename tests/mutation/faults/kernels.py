@@ -173,4 +173,18 @@ FAULTS = (
         "    if kernels is None:\n        repr(",
         (f"{LOADING}::test_without_the_extension_importing_quant_is_silent",),
     ),
+    Fault(
+        "reference-computes-whatever-the-table-says",
+        "kernels/__init__.py",
+        "return dispatch(name, x)(x, *operands)",
+        "return IMPLEMENTATIONS[name][-1][1](x, *operands)",
+        (f"{DISPATCH}::test_a_layer_runs_what_the_table_says",),
+    ),
+    Fault(
+        "every-call-goes-past-the-dispatcher",
+        "kernels/__init__.py",
+        "if _unobserved(operands):",
+        "if operands:",
+        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+    ),
 )

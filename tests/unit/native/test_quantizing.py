@@ -48,6 +48,7 @@ def edge_weight(in_features: int, dtype: torch.dtype) -> Tensor:
         ties[:in_features],
         [torch.finfo(torch.float32).max] * in_features,
         [2.0**-126] * in_features,
+        [127 * 2.0**-125] * in_features,
         [1e-38] * in_features,
     ]
     return cast(rows, dtype)
@@ -92,6 +93,18 @@ def test_any_weight(weight: Tensor, scheme: Scheme) -> None:
     expected = stored(weight, scheme, "torch")
     for name in native.supported():
         assert stored(weight, scheme, name) == expected, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_the_default_dtype_does_not_matter(scheme: Scheme, dtype: torch.dtype, variant: str) -> None:
+    weight = normal((5, 33), seed=6)
+    expected = stored(weight, scheme, "torch")
+    torch.set_default_dtype(dtype)
+    try:
+        assert stored(weight, scheme, variant) == stored(weight, scheme, "torch") == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)

@@ -1,0 +1,101 @@
+"""Mistakes in holding a model to recorded thresholds and budgets: `quant/evaluate`."""
+
+from tests.mutation.fault import Fault
+
+GATES = "tests/unit/evaluate/test_gates.py"
+NOISE = "tests/unit/evaluate/test_noise.py"
+WINDOWED_MEAN = "tests/unit/evaluate/test_windowed_mean.py"
+
+FAULTS = (
+    Fault(
+        "standard-error-is-biased",
+        "evaluate/statistics.py",
+        "float((around**2).mean()) * blocks / (blocks - 1)",
+        "float((around**2).mean())",
+        (f"{WINDOWED_MEAN}::test_it_is_the_documented_formula",),
+    ),
+    Fault(
+        "blocks-are-not-circular",
+        "evaluate/statistics.py",
+        "torch.cat([deviations, deviations[: length - 1]])",
+        "deviations",
+        (f"{WINDOWED_MEAN}::test_it_is_the_documented_formula",),
+    ),
+    Fault(
+        "quantile-of-one-side",
+        "evaluate/gates.py",
+        "t.ppf(1 - FALSE_ALARM / 2,",
+        "t.ppf(1 - FALSE_ALARM,",
+        (f"{GATES}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
+    ),
+    Fault(
+        "margin-of-one-model",
+        "evaluate/gates.py",
+        "math.sqrt(2) * mean.standard_error",
+        "mean.standard_error",
+        (f"{GATES}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
+    ),
+    Fault(
+        "uncertain-model-passes",
+        "evaluate/gates.py",
+        "if low <= value - reach and value + reach <= high:",
+        "if low <= value <= high:",
+        (f"{GATES}::test_a_verdict_is_where_value_and_reach_lie",),
+    ),
+    Fault(
+        "too-good-is-no-regression",
+        "evaluate/gates.py",
+        "if value - reach > high or value + reach < low:",
+        "if value - reach > high:",
+        (f"{GATES}::test_a_verdict_is_where_value_and_reach_lie",),
+    ),
+    Fault(
+        "infinite-loss-is-inconclusive",
+        "evaluate/gates.py",
+        "if not math.isfinite(value):",
+        "if math.isnan(value):",
+        (f"{GATES}::test_an_infinite_loss_is_a_regression",),
+    ),
+    Fault(
+        "changes-cancel-between-windows",
+        "evaluate/gates.py",
+        "float((differences**2).mean().sqrt())",
+        "abs(float(differences.mean()))",
+        (f"{GATES}::test_the_change_check_sees_what_cancels_in_the_mean",),
+    ),
+    Fault(
+        "verdict-of-all-is-the-milder-one",
+        "evaluate/gates.py",
+        "ranked = (Verdict.REGRESSION, Verdict.INCONCLUSIVE)",
+        "ranked = (Verdict.INCONCLUSIVE, Verdict.REGRESSION)",
+        (f"{GATES}::test_the_verdict_of_all_is_the_worst",),
+    ),
+    Fault(
+        "threshold-of-another-text-is-taken",
+        "evaluate/gates.py",
+        "    threshold.require_same_text(baseline.fingerprint)\n",
+        "",
+        (f"{GATES}::test_another_text_is_refused_by_field",),
+    ),
+    Fault(
+        "threshold-of-another-model-is-taken",
+        "evaluate/gates.py",
+        "if not moved <= NOISE_FACTOR * threshold.baseline_noise:",
+        "if math.isnan(moved):",
+        (f"{GATES}::test_another_unquantized_model_is_refused",),
+    ),
+    Fault(
+        "limit-on-the-ratio-holds-its-logarithm",
+        "evaluate/budgets.py",
+        "-math.inf, math.log(max_perplexity_ratio))",
+        "-math.inf, max_perplexity_ratio)",
+        (f"{GATES}::test_a_budget_is_held_to_its_limits",),
+    ),
+    Fault(
+        "rounding-noise-stays",
+        "evaluate/noise.py",
+        "            handle.remove()\n",
+        "            pass\n",
+        (f"{NOISE}::test_it_is_the_same_every_time_and_leaves_nothing",),
+    ),
+)
