@@ -3,6 +3,7 @@
 import json
 import math
 
+import pytest
 import torch
 
 from quant import reference_model

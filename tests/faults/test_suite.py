@@ -11,7 +11,9 @@ TESTS = Path(__file__).parents[1]
 SKIPS = {
     "benchmarks/test_linear.py": 1,
     "contract/test_install.py": 1,
-    "parity/test_bitsandbytes_faults.py": 3,
+    "flakes/test_hunt.py": 1,
+    "mutation/test_planted.py": 2,
+    "parity/test_bitsandbytes_faults.py": 9,
     "unit/checkpoint/test_disk_full.py": 1,
     "unit/checkpoint/test_memory.py": 1,
     "unit/checkpoint/test_reading.py": 1,

@@ -112,7 +112,7 @@ FAULTS = (
         "activations, float8 and integers included; every operand is checked before its address is taken, and the "
         "extension's own checks are held one by one.",
         tests=(
-            "unit/test_modules.py::test_the_default_dtype_does_not_reach_codes_scales_or_output",
+            "contract/battery/test_state.py::test_the_default_dtype_reaches_a_new_layer_s_bias_and_nothing_else",
             "unit/test_tensor.py::test_the_default_dtype_does_not_matter",
             "unit/test_tensor.py::test_other_dtypes_are_refused",
             "unit/test_modules.py::test_other_inputs_are_refused_by_a_message_that_names_the_layer",

@@ -51,7 +51,7 @@ FAULTS = (
             "faults/test_integration.py::test_i3_a_copy_is_the_same_layer_and_the_original_stays",
             "faults/test_integration.py::test_i3_a_deep_copy_shares_nothing",
             "faults/test_integration.py::test_i3_layers_of_two_schemes_in_one_process_do_not_share_their_settings",
-            "unit/integrations/test_in_use.py::test_copies_are_quantized_models_too",
+            "contract/battery/test_checkpoints.py::test_copies_are_quantized_models_too",
         ),
     ),
     Fault(
@@ -64,8 +64,8 @@ FAULTS = (
         "accelerate, with buffers or without, compute the same bits twice. A device map over CPU and CUDA waits for "
         "tests on a GPU.",
         tests=(
-            "unit/integrations/test_in_use.py::test_device_maps",
-            "unit/integrations/test_in_use.py::test_accelerate_s_offloading",
+            "contract/battery/test_offloading.py::test_a_checkpoint_with_a_device_map",
+            "contract/battery/test_offloading.py::test_a_model_in_memory",
             "unit/integrations/test_in_use.py::test_quantizing_on_load_with_a_device_map",
             "unit/integrations/test_in_use.py::test_offloaded_layers_are_not_dequantized",
             "unit/integrations/test_loading_refusals.py::test_each_stored_tensor_is_missed_by_name",

@@ -166,12 +166,12 @@ FAULTS = (
         "it has on the float layer (the second was a fault of ours too, found by this list). Merging into codes is "
         "refused.",
         tests=(
-            "unit/integrations/test_peft.py::test_an_untrained_adapter_changes_no_bit",
-            "unit/integrations/test_peft.py::test_the_adapter_is_added_once_and_scaled",
+            "contract/battery/test_adapters.py::test_an_untrained_adapter_changes_no_bit",
+            "contract/battery/test_adapters.py::test_the_adapter_is_added_once_and_scaled",
             "unit/integrations/test_peft.py::test_an_adapter_has_the_dtype_that_it_has_on_the_float_layer",
-            "unit/integrations/test_peft.py::test_training_lowers_the_loss_and_leaves_the_codes",
-            "unit/integrations/test_peft.py::test_merging_into_codes_is_refused_and_changes_nothing",
-            "unit/integrations/test_peft.py::test_a_dequantized_base_takes_the_merge",
+            "contract/battery/test_adapters.py::test_training_lowers_the_loss_and_leaves_the_codes",
+            "contract/battery/test_adapters.py::test_merging_into_codes_is_refused_and_changes_nothing",
+            "contract/battery/test_adapters.py::test_a_dequantized_base_takes_the_merge_and_gives_it_back",
         ),
     ),
 )

@@ -14,7 +14,7 @@ FAULTS = (
         "the saved one.",
         tests=(
             "golden/test_checkpoints.py::test_it_loads_and_computes_the_same_bits",
-            "unit/integrations/test_round_trip.py::test_every_scheme_and_dtype",
+            "contract/battery/test_checkpoints.py::test_by_every_road_the_same_codes_and_in_every_file_the_same_bytes",
             "unit/integrations/test_round_trip.py::test_the_head_and_chosen_layers",
             "contract/battery/test_loading.py::test_each_tensor_that_is_missing_is_named",
             "unit/integrations/test_loading_refusals.py::test_each_stored_tensor_is_missed_by_name",
@@ -49,7 +49,7 @@ FAULTS = (
             "contract/battery/test_loading.py::"
             "test_the_state_is_the_stored_tensors_and_the_bias_and_loads_into_an_empty_layer",
             "contract/battery/test_state.py::test_two_layers_share_no_tensor",
-            "unit/integrations/test_round_trip.py::test_every_scheme_and_dtype",
+            "contract/battery/test_checkpoints.py::test_by_every_road_the_same_codes_and_in_every_file_the_same_bytes",
             "parity/test_bitsandbytes_checkpoints.py::test_a_checkpoint_goes_there_and_back_without_a_bit_changed",
             "parity/test_bitsandbytes_checkpoints.py::test_every_block_size_is_loaded_by_transformers",
             "unit/checkpoint/test_bitsandbytes_state.py::test_it_is_read_and_written_to_the_byte",
@@ -96,7 +96,7 @@ FAULTS = (
         "found by the manifest of folders that `quant quantize` and `quant convert` wrote; `save_pretrained` writes "
         "none, and there it cannot be told.",
         tests=(
-            "unit/integrations/test_round_trip.py::test_every_scheme_and_dtype",
+            "contract/battery/test_checkpoints.py::test_by_every_road_the_same_codes_and_in_every_file_the_same_bytes",
             "faults/test_serialization.py::test_s5_a_damaged_shard_of_a_quantized_model_does_not_load",
             "faults/test_serialization.py::test_s5_swapped_shards_hold_the_same_tensors",
             "unit/test_model_folders.py::test_a_missing_shard_is_named",
