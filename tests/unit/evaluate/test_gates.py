@@ -256,6 +256,7 @@ def test_better_than_a_budget_passes() -> None:
         ({"max_kl": 0.0}, "max_kl 0.0 is not a limit"),
         ({"max_perplexity_ratio": -1.0}, "max_perplexity_ratio -1.0 is not a limit"),
         ({"max_kl": math.nan}, "max_kl nan is not a limit"),
+        ({"max_kl": math.inf}, "max_kl inf is not a limit"),
     ],
 )
 def test_a_budget_without_a_limit_is_refused(limits: dict[str, float], message: str) -> None:
