@@ -200,7 +200,9 @@ def test_an_infinite_loss_is_a_regression() -> None:
 def test_another_text_is_refused_by_field(field: str) -> None:
     changes: dict[str, Any] = {field: "other"}
     other = measurement(BASELINE.losses, **changes)
-    with pytest.raises(QuantError, match=rf"recorded on something else \({field} .*now other\).*--update-thresholds"):
+    was = re.escape(str(PROVENANCE[field]))
+    message = rf"recorded on something else \({field} {was}, now other\).*--update-thresholds"
+    with pytest.raises(QuantError, match=message):
         judge("nf4", recorded(), other, quantized())
 
 
