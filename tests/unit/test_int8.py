@@ -162,6 +162,18 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [bits(part) for part in quantize_rows(weight)] == [bits(part) for part in whole]
 
 
+def test_the_largest_floats_stay_finite() -> None:
+    """Their scale is rounded down: rounded to nearest, 127 times it is infinite."""
+    largest = torch.finfo(torch.float32).max
+    weight = torch.full((1, 3), largest)
+    assert (weight.amax() / 127 * 127).isinf()
+    for kernels in ("torch", *native.supported()):
+        with native.override(kernels):
+            codes, scales = quantize_rows(weight)
+        assert codes.tolist() == [[127] * 3]
+        assert largest * (1 - 2**-22) <= dequantize_rows(codes, scales).min().item() < math.inf
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_nan_and_infinity_are_refused_with_their_number(bad: float) -> None:
     weight = torch.ones(3, 4)

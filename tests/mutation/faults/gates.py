@@ -54,7 +54,7 @@ FAULTS = (
         "evaluate/gates.py",
         "if not math.isfinite(value):",
         "if math.isnan(value):",
-        (f"{GATES}::test_an_infinite_loss_is_a_regression",),
+        (f"{GATES}::test_a_verdict_is_where_value_and_reach_lie",),
     ),
     Fault(
         "changes-cancel-between-windows",

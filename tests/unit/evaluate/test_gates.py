@@ -200,7 +200,9 @@ def test_an_infinite_loss_is_a_regression() -> None:
 def test_another_text_is_refused_by_field(field: str) -> None:
     changes: dict[str, Any] = {field: "other"}
     other = measurement(BASELINE.losses, **changes)
-    with pytest.raises(QuantError, match=rf"recorded on something else \({field} .*now other\).*--update-thresholds"):
+    was = re.escape(str(PROVENANCE[field]))
+    message = rf"recorded on something else \({field} {was}, now other\).*--update-thresholds"
+    with pytest.raises(QuantError, match=message):
         judge("nf4", recorded(), other, quantized())
 
 
@@ -256,6 +258,7 @@ def test_better_than_a_budget_passes() -> None:
         ({"max_kl": 0.0}, "max_kl 0.0 is not a limit"),
         ({"max_perplexity_ratio": -1.0}, "max_perplexity_ratio -1.0 is not a limit"),
         ({"max_kl": math.nan}, "max_kl nan is not a limit"),
+        ({"max_kl": math.inf}, "max_kl inf is not a limit"),
     ],
 )
 def test_a_budget_without_a_limit_is_refused(limits: dict[str, float], message: str) -> None:

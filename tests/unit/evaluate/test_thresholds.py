@@ -1,6 +1,8 @@
 """The file of thresholds: what is written is read, others are left as they are, and damage is told by name."""
 
 import json
+import os
+import stat
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,26 @@ def test_writing_one_leaves_the_others(tmp_path: Path) -> None:
     kls = {(model, scheme): file.read(model, scheme).kl for model, scheme in (("a", "nf4"), ("a", "fp4"), ("b", "nf4"))}
     assert kls == {("a", "nf4"): 4.0, ("a", "fp4"): 2.0, ("b", "nf4"): 3.0}
     assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
+
+
+def test_the_file_is_replaced_from_beside_it_and_others_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources: list[Path] = []
+    rename = os.replace
+
+    def recorded(source: str, target: Path) -> None:
+        sources.append(Path(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", recorded)
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("\u00b5", "nf4", make())
+    (source,) = sources
+    assert source.parent == tmp_path
+    assert source.name.startswith(".thresholds.json.")
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
+    assert '"\u00b5"' in file.path.read_text(encoding="utf-8")
 
 
 def test_a_list_of_numbers_takes_one_line(tmp_path: Path) -> None:

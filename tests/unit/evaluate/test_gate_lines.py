@@ -1,0 +1,89 @@
+"""The lines of a gate and of a budget: each figure in them, computed here from the windows."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from quant.evaluate.budgets import judge_budget
+from quant.evaluate.gates import NOISE_FACTOR, Verdict, judge, quantile
+from quant.evaluate.statistics import windowed_mean
+from tests.unit.evaluate.test_gates import BASELINE, NOISE, TOKENS, WINDOWS, by_name, noise, quantized, recorded
+
+
+def trend(seed: int) -> Tensor:
+    """Noise sorted by size: single windows understate its error over a text, and a gate is to take single ones."""
+    return noise(seed)[::TOKENS].sort().values.repeat_interleave(TOKENS)
+
+
+def mean_and_reach(differences: Tensor) -> tuple[float, float]:
+    """Of one value a window: its mean, and the half width of its interval from the sample's standard error."""
+    sample = differences[::TOKENS]
+    return float(sample.mean()), quantile(WINDOWS - 1) * float(sample.std()) / math.sqrt(WINDOWS)
+
+
+def test_a_ratio_that_moved() -> None:
+    threshold, moved = recorded(), 0.01 + 0.001 * trend(3)
+    check = by_name(judge("nf4", threshold, BASELINE, quantized(spread=moved)))["perplexity ratio"]
+    (value, reach), then = mean_and_reach(moved), threshold.perplexity_ratio
+    assert check.text == (
+        f"perplexity ratio {then:.6f} recorded, {then * math.exp(value):.6f} now: {100 * value:+.4f} % "
+        f"+- {100 * reach:.4f} %, may move by {100 * threshold.perplexity_margin:.4f} %: regression"
+    )
+    assert check.more_tokens is None
+
+
+def test_a_ratio_beyond_the_floats() -> None:
+    check = by_name(judge("nf4", recorded(), BASELINE, quantized(spread=1000.0)))["perplexity ratio"]
+    assert " recorded, inf now: +100000.0000 % " in check.text
+
+
+def test_a_divergence_that_may_have_moved() -> None:
+    threshold, measured = recorded(), quantized()
+    assert measured.kl is not None
+    moved = 0.8 * threshold.kl_margin * (1 + trend(4))
+    found = by_name(judge("nf4", threshold, BASELINE, dataclasses.replace(measured, kl=measured.kl + moved)))
+    (value, reach), check = mean_and_reach(moved), found["KL divergence"]
+    distance = abs(threshold.kl_margin - value)
+    more = ((reach / distance) ** 2 - 1) * WINDOWS * TOKENS
+    assert check.more_tokens is not None
+    assert check.more_tokens == pytest.approx(more, abs=1 + 1e-6 * more)
+    percent = 100 / threshold.kl
+    assert check.text == (
+        f"KL divergence {threshold.kl:.4e} nats recorded, {threshold.kl + value:.4e} now: {percent * value:+.2f} % "
+        f"+- {percent * reach:.2f} %, may move by {percent * threshold.kl_margin:.2f} %: inconclusive, "
+        f"it takes about {check.more_tokens:,} more tokens to tell"
+    )
+
+
+def test_results_that_are_not_the_recorded_ones() -> None:
+    moved = 0.001 * noise(5)
+    check = by_name(judge("nf4", recorded(), BASELINE, quantized(spread=moved)))["change"]
+    assert check.text == (
+        f"losses of the windows moved by {float(moved.square().mean().sqrt()):.2e} nats (root mean square), rounding "
+        f"may move them by {NOISE_FACTOR * NOISE:.2e}, these are not the recorded results: if the change is meant, "
+        "record it with pytest --update-thresholds: regression"
+    )
+
+
+def test_where_nothing_may_move_what_did_not_passes() -> None:
+    assert judge("nf4", recorded(noise=0.0, baseline_noise=0.0), BASELINE, quantized()).verdict is Verdict.PASS
+
+
+def test_a_budget() -> None:
+    measured = quantized()
+    assert measured.kl is not None
+    counts = torch.full((WINDOWS,), float(TOKENS), dtype=torch.float64)
+    excess, kl = (
+        windowed_mean(values[::TOKENS] * TOKENS, counts) for values in (measured.losses - BASELINE.losses, measured.kl)
+    )
+    reaches = [quantile(mean.degrees_of_freedom) * mean.standard_error for mean in (excess, kl)]
+    result = judge_budget("nf4", BASELINE, measured, max_perplexity_ratio=1.02, max_kl=0.015)
+    assert result.scheme == "nf4"
+    assert {check.name: check.text for check in result.checks} == {
+        "perplexity ratio": f"perplexity ratio {math.exp(excess.value):.5f} +- {100 * reaches[0]:.3f} %, "
+        "at most 1.02: pass",
+        "KL divergence": f"KL divergence {kl.value:.3e} +- {reaches[1]:.1e} nats, at most 0.015: regression",
+    }
