@@ -66,7 +66,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Benchmarks take timings where an option asks for them, and just run once elsewhere."""
     if not takes_timings(config):
         config.option.benchmark_disable = True
-    # It has been read. Tests that start pytest must not inherit it: --cov would measure them against the whole suite.
+
+
+def pytest_collection_finish() -> None:
+    """Tests that start pytest must not inherit the options: --cov would measure them against the whole suite.
+
+    Not before: where tests run in several processes, each of those reads the options again, from the environment of the
+    first one, which collects nothing.
+    """
     os.environ.pop("PYTEST_ADDOPTS", None)
 
 

@@ -72,6 +72,27 @@ def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, monkey
     assert run_pytest("-k", "test_one", *several).returncode == pytest.ExitCode.OK
 
 
+def test_options_of_the_environment_reach_every_process_but_no_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI measures coverage this way: processes that do not know of it measure nothing, and the total is too low."""
+    (tmp_path / "measured.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
+    program = (
+        "import os, measured\ndef test_it(): assert measured.double(1) == 2 and 'PYTEST_ADDOPTS' not in os.environ"
+    )
+    (tmp_path / "test_one.py").write_text(program, encoding="utf-8")
+    (tmp_path / "coveragerc").write_text("[run]\nparallel = true\n", encoding="utf-8")
+    options = f"--cov=measured --cov-config={tmp_path}/coveragerc --cov-fail-under=100"
+    monkeypatch.setenv("PYTEST_ADDOPTS", options)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("COVERAGE_FILE", str(tmp_path / "coverage"))
+    plugins = ["conftest", "quant.pytest_plugin", "pytest_cov", "xdist", "pytest_benchmark.plugin"]
+    loaded = [part for name in plugins for part in ("-p", name)]
+    done = run_pytest(*loaded, "--rootdir", tmp_path, "-n", "2", tmp_path / "test_one.py")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert "Total coverage: 100.00%" in done.stdout
+
+
 def test_a_test_that_is_slow_fails_unless_it_is_marked(tmp_path: Path) -> None:
     """CPU time counts, a fixture's and a subprocess' too; time that is slept away does not."""
     program = """
