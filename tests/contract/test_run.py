@@ -63,7 +63,7 @@ def test_one_process_uses_the_gpu(monkeypatch: pytest.MonkeyPatch, markexpr: str
 
 def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "test_one.py").write_text("def test_one(): assert 1 == 1", encoding="utf-8")
-    # Without the root's conftest, which imports torch in every process, and without plugins that its options do not need.
+    # Without the root's conftest, which imports torch in every process, and without plugins that nothing here needs.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     several = ["-p", "quant.pytest_plugin", "-p", "xdist", "--rootdir", tmp_path, "-n", "2", tmp_path]
     done = run_pytest("-k", "nothing_has_this_name", *several)
