@@ -40,7 +40,7 @@ __all__ = [
     "quantize_tensor",
 ]
 
-HOMES = {
+_HOMES = {
     "quant.convert": ("ConversionReport", "conversion_report", "dequantize", "quantize"),
     "quant.errors": ("QuantError",),
     "quant.integrations.quantization_config": ("FP4Config", "INT4Config", "NF4Config", "W8A16Config"),
@@ -54,7 +54,7 @@ announce()
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in HOMES.items():
+    for module, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(import_module(module), name)
             return value
@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,9 @@
 What `quant compare` does for a reader, this does for a test: same loading, same windows, same measurements. The window
 is the model's as in `quant compare`, but small enough for `WINDOWS` of them: a standard error between windows needs
 many, and comparing needs no long context. Of the embedded text only the first `EMBEDDED_TOKENS` are used, on which a
-scheme takes about three seconds of one core; of a text of one's own all.
+scheme of the embedded model takes about three seconds of one core; of a text of one's own all.
+
+Refused before anything is measured: what cannot be opened, read, cut into enough windows, quantized or written.
 """
 
 from dataclasses import asdict
@@ -11,15 +13,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from quant.evaluate.budgets import judge_budget
+from torch import Tensor
+
+from quant.errors import QuantError
+from quant.evaluate.budgets import check_limits, judge_budget
 from quant.evaluate.divergence import Baseline, Measurement
-from quant.evaluate.gates import FALSE_ALARM, NOISE_FACTOR, GateResult, derive_threshold, judge
+from quant.evaluate.gates import NOISE_FACTOR, GateResult, judge
 from quant.evaluate.noise import rounding_noise
 from quant.evaluate.perplexity import stream_losses
+from quant.evaluate.recording import derive_threshold
+from quant.evaluate.statistics import MIN_WINDOWS
 from quant.evaluate.thresholds import ThresholdFile
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_tokenizer, quiet_transformers
-from quant.sources import REFERENCE, Source, cut_windows, open_source, read_text
+from quant.sources import Source, cut_windows, open_source, read_text
 from quant.variants import BASELINE, check_possible, check_variants, load_variant
 
 WINDOWS = 64
@@ -45,7 +52,7 @@ class GatedModel:
         self.device, self.thresholds = device, thresholds
         self._text = "embedded" if text is None else text.name
         tokenizer = load_tokenizer(self.source.folder)
-        limit = EMBEDDED_TOKENS if text is None and model == REFERENCE else None
+        limit = EMBEDDED_TOKENS if text is None else None
         self.windows = _many_windows(self.source, tokenizer, read_text(text, None), limit)
 
     @cached_property
@@ -54,7 +61,7 @@ class GatedModel:
         return Baseline(self._load(BASELINE), self.windows, self._batch_size)
 
     @cached_property
-    def _noisy_baseline(self) -> Any:
+    def _noisy_baseline(self) -> Tensor:
         return self._noisy_losses(self._load(BASELINE))
 
     def measure(self, scheme: str, model: Any = None) -> Measurement:
@@ -89,25 +96,27 @@ class GatedModel:
         self, scheme: str, model: Any = None, max_perplexity_ratio: float | None = None, max_kl: float | None = None
     ) -> GateResult:
         """Hold it to limits instead; see `quant.evaluate.budgets.judge_budget`."""
+        check_limits(max_perplexity_ratio, max_kl)
         measured = self.measure(scheme, model)
         return judge_budget(scheme, self.baseline.measurement, measured, max_perplexity_ratio, max_kl)
 
-    def record(self, scheme: str, command: str) -> None:
-        """Measure `scheme` and write its threshold; `command` is kept with it.
+    def record(self, scheme: str, command: str, model: Any = None) -> None:
+        """Measure `model`, or the source quantized as `scheme`, and write the threshold of `scheme`; `command` is kept
+        with it.
 
         Raises:
-            QuantError: as `measure`, or too few windows.
+            QuantError: as `measure`, or the file cannot be written.
         """
-        measured = self.measure(scheme)
+        self.thresholds.require_writable()
+        measured = self.measure(scheme, model)
         provenance = {
             "text": self._text,
             **asdict(measured.fingerprint),
             "noise_seed": NOISE_SEED,
             "noise_factor": NOISE_FACTOR,
-            "false_alarm_rate": FALSE_ALARM,
             "command": command,
         }
-        noisy = self._noisy_losses(self._load(scheme))
+        noisy = self._noisy_losses(self._load(scheme) if model is None else model)
         threshold = derive_threshold(self.baseline.measurement, measured, self._noisy_baseline, noisy, provenance)
         self.thresholds.write(self.name, scheme, threshold)
 
@@ -119,7 +128,7 @@ class GatedModel:
         with quiet_transformers():
             return load_variant(variant, self.source.folder, self.source.dtype, self.device).model
 
-    def _noisy_losses(self, model: Any) -> Any:
+    def _noisy_losses(self, model: Any) -> Tensor:
         with rounding_noise(model, NOISE_SEED):
             return stream_losses(model, self.windows, self._batch_size)
 
@@ -132,7 +141,12 @@ def name_of(model: str) -> str:
 
 def _many_windows(source: Source, tokenizer: Any, text: str, limit: int | None) -> TokenWindows:
     windows = cut_windows(source, tokenizer, text, None, None, "auto", limit)
-    if len(windows.spans) >= WINDOWS:
-        return windows
-    smaller = min(windows.window, max(SMALLEST_WINDOW, windows.scored // WINDOWS))
-    return cut_windows(source, tokenizer, text, smaller, None, "auto", limit)
+    if len(windows.spans) < WINDOWS:
+        smaller = min(windows.window, max(SMALLEST_WINDOW, windows.scored // WINDOWS))
+        windows = cut_windows(source, tokenizer, text, smaller, None, "auto", limit)
+    if len(windows.spans) < MIN_WINDOWS:
+        raise QuantError(
+            f"a text of {windows.scored:,} tokens is too short for a standard error: it takes {MIN_WINDOWS} windows of "
+            f"{windows.window}, pass a longer one"
+        )
+    return windows

@@ -6,14 +6,14 @@
 runs once for each scheme: `pytest --model ./my-model --text held_out.txt --schemes w8a16,nf4`. What is the same every
 time goes into pytest's configuration as `quant_model`, `quant_text`, `quant_schemes`, `quant_thresholds`, which the
 options override. `--update-thresholds` measures and writes what later runs are held to; its tests are skipped, for
-nothing was judged.
+nothing was judged. Budgets, which need no record, are judged all the same.
 
 Thin: options and fixtures, the work is done in `quant.gated_model`. pytest loads this file in every run where the
 package is installed, so nothing here imports torch before a test asks for a fixture; `-p no:quant` keeps it out, for
 projects that have options of these names themselves.
 
-Fails closed: an unknown model or scheme, an empty `--schemes`, a text that is not there and a scheme without a
-threshold stop the run before anything is measured.
+Fails closed: an unknown scheme, an empty `--schemes` and a scheme without a threshold stop the run; a model or text that
+is not there fails every test that asks for it, before anything is measured.
 """
 
 import shlex
@@ -26,6 +26,7 @@ import pytest
 
 if TYPE_CHECKING:
     from quant.evaluate.gates import GateResult
+    from quant.evaluate.thresholds import ThresholdFile
     from quant.gated_model import GatedModel
 
 THRESHOLDS = "thresholds.json"
@@ -47,11 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--update-thresholds",
         action="store_true",
-        help="measure and write the thresholds of the schemes that tests hold; judges nothing",
+        help="measure and write the thresholds of the schemes that tests hold, instead of holding them",
     )
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """One process where thresholds are written: they share a file."""
     return 0 if config.getoption("update_thresholds") else None
@@ -87,19 +88,22 @@ def gated_model(request: pytest.FixtureRequest) -> "GatedModel":
 def accuracy_gate(gated_model: "GatedModel", pytestconfig: pytest.Config) -> "Callable[..., GateResult]":
     """Called with a scheme: quantize the model, measure it, and fail unless the verdict is pass.
 
-    accuracy_gate(scheme, model=m) holds a model that the test has quantized itself to the threshold of `scheme`.
+    accuracy_gate(scheme, model=m) holds a model that the test has quantized itself to the threshold of `scheme`, or
+    records it as that.
     accuracy_gate(scheme, max_perplexity_ratio=1.01, max_kl=0.02) holds it to these limits instead of a threshold.
     Returns the `quant.evaluate.gates.GateResult`.
     """
     from quant.errors import QuantError  # noqa: PLC0415
     from quant.evaluate.gates import Verdict  # noqa: PLC0415
 
-    def gate(scheme: str, model: Any = None, **limits: float) -> "GateResult":
+    def gate(
+        scheme: str, model: Any = None, max_perplexity_ratio: float | None = None, max_kl: float | None = None
+    ) -> "GateResult":
         try:
-            if limits:
-                result = gated_model.judge_budget(scheme, model, **limits)
-            elif model is None and pytestconfig.getoption("update_thresholds"):
-                gated_model.record(scheme, shlex.join(["pytest", *sys.argv[1:]]))
+            if max_perplexity_ratio is not None or max_kl is not None:
+                result = gated_model.judge_budget(scheme, model, max_perplexity_ratio, max_kl)
+            elif pytestconfig.getoption("update_thresholds"):
+                gated_model.record(scheme, shlex.join(["pytest", *sys.argv[1:]]), model)
                 pytest.skip(
                     f"the threshold of {scheme} was written to {gated_model.thresholds.path}, nothing was judged"
                 )
@@ -120,9 +124,11 @@ def setting(config: pytest.Config, name: str) -> str | None:
     if option is not None:
         return option
     configured: str = config.getini(f"quant_{name}")
-    if configured and name in ("text", "thresholds"):
-        return str(_beside_configuration(config, configured))
-    return configured or None
+    if not configured:
+        return None
+    beside = _beside_configuration(config, configured)
+    # A model may also be a hub id, and `reference`.
+    return str(beside) if name in ("text", "thresholds") or (name == "model" and beside.is_dir()) else configured
 
 
 def _schemes(config: pytest.Config) -> list[str]:
@@ -147,7 +153,7 @@ def _model(config: pytest.Config) -> str:
     return setting(config, "model") or "reference"
 
 
-def _file(config: pytest.Config) -> Any:
+def _file(config: pytest.Config) -> "ThresholdFile":
     from quant.evaluate.thresholds import ThresholdFile  # noqa: PLC0415
 
     return ThresholdFile(Path(setting(config, "thresholds") or _beside_configuration(config, THRESHOLDS)))

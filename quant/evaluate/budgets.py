@@ -9,8 +9,21 @@ import math
 
 from quant.errors import QuantError
 from quant.evaluate.divergence import Measurement
-from quant.evaluate.gates import Check, GateResult, decide, explained, per_window
-from quant.evaluate.statistics import windowed_mean
+from quant.evaluate.gates import Check, GateResult, decide, explained
+from quant.evaluate.recording import per_window
+from quant.evaluate.statistics import exp, windowed_mean
+
+
+def check_limits(max_perplexity_ratio: float | None, max_kl: float | None) -> None:
+    """Raises:
+    QuantError: no limit, or one that is not positive.
+    """
+    limits = {"max_perplexity_ratio": max_perplexity_ratio, "max_kl": max_kl}
+    if all(limit is None for limit in limits.values()):
+        raise QuantError(f"a budget needs a limit: pass {' or '.join(limits)}")
+    for name, limit in limits.items():
+        if limit is not None and not 0 < limit < math.inf:
+            raise QuantError(f"{name} {limit} is not a limit: pass a positive number")
 
 
 def judge_budget(
@@ -25,19 +38,14 @@ def judge_budget(
     Raises:
         QuantError: no limit, one that is not positive, or too few windows for a standard error.
     """
-    limits = {"max_perplexity_ratio": max_perplexity_ratio, "max_kl": max_kl}
-    if all(limit is None for limit in limits.values()):
-        raise QuantError(f"a budget needs a limit: pass {' or '.join(limits)}")
-    for name, limit in limits.items():
-        if limit is not None and not 0 < limit < math.inf:
-            raise QuantError(f"{name} {limit} is not a limit: pass a positive number")
+    check_limits(max_perplexity_ratio, max_kl)
     windows = per_window(baseline, measured)
     checks: list[Check] = []
     if max_perplexity_ratio is not None:
         mean = windowed_mean(windows.excess * windows.tokens, windows.tokens)
         verdict, reach, factor = decide(mean, -math.inf, math.log(max_perplexity_ratio))
         figures = (
-            f"perplexity ratio {math.exp(mean.value):.5f} +- {100 * reach:.3f} %, at most {max_perplexity_ratio:g}"
+            f"perplexity ratio {exp(mean.value):.5f} +- {100 * reach:.3f} %, at most {max_perplexity_ratio:g}"
         )
         checks.append(explained("perplexity ratio", figures, verdict, factor, windows))
     if max_kl is not None:

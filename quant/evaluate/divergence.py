@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quant.errors import QuantError
 from quant.evaluate.devices import device_names
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
 from quant.evaluate.perplexity import window_losses
@@ -125,12 +126,17 @@ class Baseline:
         """Run `model` over the same windows.
 
         Raises:
-            QuantError: NaN or infinite logits, or a window that does not fit.
+            QuantError: NaN or infinite logits, another vocabulary, or a window that does not fit.
         """
         losses, kls, agreements = [], [], []
         with evaluating(model), evaluating(self._model) if self.keeps_model else nullcontext():
             pairs = zip(window_logits(model, self.windows, self.batch_size, advance), self._logits(), strict=True)
             for index, ((logits, targets), baseline) in enumerate(pairs):
+                if logits.shape != baseline.shape:
+                    raise QuantError(
+                        f"the model gives {logits.shape[-1]} logits for a token and the baseline {baseline.shape[-1]}: "
+                        "compare models of one vocabulary"
+                    )
                 losses.append(window_losses(self.windows, index, logits, targets))
                 kls.append(kl_divergence(baseline.to(logits.device), logits).cpu())
                 agreements.append(top1_agreement(baseline.to(logits.device), logits).cpu())

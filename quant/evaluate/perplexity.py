@@ -5,7 +5,6 @@ over windows or chunks, so a short last window weighs what it holds. The shift b
 in `quant.evaluate.windows`.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.evaluate.rows import by_rows
+from quant.evaluate.statistics import exp
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
 
@@ -48,11 +48,7 @@ def perplexity_of(losses: Tensor) -> float:
     """
     if losses.numel() == 0:
         raise QuantError("no scored tokens: perplexity is undefined")
-    mean = float(losses.double().sum()) / losses.numel()
-    try:
-        return math.exp(mean)
-    except OverflowError:
-        return math.inf
+    return exp(float(losses.double().sum()) / losses.numel())
 
 
 def stream_losses(

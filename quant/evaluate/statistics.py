@@ -51,8 +51,8 @@ def perplexity_ratio(baseline: Tensor, losses: Tensor, window_of_token: Tensor) 
     """
     _check_paired(baseline, losses)
     mean = bootstrap_mean(losses - baseline, window_of_token)
-    interval = None if mean.interval is None else (_exp(mean.interval[0]), _exp(mean.interval[1]))
-    return Estimate(_exp(mean.value), interval, mean.reason)
+    interval = None if mean.interval is None else (exp(mean.interval[0]), exp(mean.interval[1]))
+    return Estimate(exp(mean.value), interval, mean.reason)
 
 
 def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
@@ -117,6 +117,14 @@ def windowed_mean(sums: Tensor, counts: Tensor, block_length: int | None = None)
     return WindowedMean(mean, math.sqrt(variance) / float(counts.sum()), blocks - 1)
 
 
+def exp(value: float) -> float:
+    """e to the power of `value`, inf where that is beyond the floats: the perplexity of a broken model."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
 def window_sums(values: Tensor, window_of_token: Tensor) -> Tensor:
     """Sum of `values` (float64 [tokens]) over each window: float64 [windows]; window_of_token: int64 [tokens]."""
     return torch.zeros(int(window_of_token.max()) + 1, dtype=torch.float64).index_add_(0, window_of_token, values)
@@ -139,10 +147,3 @@ def _block_length(series: Any) -> int:
 def _check_paired(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
         raise QuantError(f"paired measurements must cover the same tokens, got {list(a.shape)} and {list(b.shape)}")
-
-
-def _exp(value: float) -> float:
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf

@@ -3,7 +3,7 @@
     {"format": 1, "thresholds": {MODEL: {SCHEME: {
         "perplexity_ratio": {"value", "margin"},          # margin: of its logarithm, a fraction
         "kl": {"value", "margin"},                        # nats per token
-        "change": {"noise", "baseline_noise"},            # nats, root mean square over windows
+        "change": {"noise", "baseline_noise"},            # nats, root mean square over windows, weighted by tokens
         "baseline_perplexity", "top1_agreement",          # for readers; nothing is held to the latter
         "provenance": {...},                              # text, windows, versions, machine, seed, command
         "windows": {"tokens", "baseline", "losses", "kl"} # per window: scored tokens, mean nats per token
@@ -30,9 +30,11 @@ from quant.evaluate.fingerprint import Fingerprint
 FORMAT = 1
 UPDATE = "pytest --update-thresholds"
 IDENTITY = ("tokens_sha256", "scored_tokens", "window", "stride", "bos_id", "dtype")
-"""The fields of a fingerprint in which a measurement must agree with its threshold; machine and versions may differ, to
-see what they do is the point.
+"""The fields of a fingerprint in which a measurement must agree with its threshold; the machine, as long as both are
+CPUs or neither is, and versions may differ, to see what they do is the point.
 """
+CPU = "cpu"
+"""The device of a fingerprint that is no GPU's name."""
 DIGITS = 9
 """Significant digits of what is stored per window: 1e-9 of a loss, thousands of times below float32 rounding."""
 
@@ -53,6 +55,12 @@ class Windows:
         """float64 [windows]: the loss that quantizing adds."""
         return self.losses - self.baseline
 
+    def rounded(self) -> "Windows":
+        """To the `DIGITS` that are stored."""
+        columns = (getattr(self, name).tolist() for name in Windows.__annotations__)
+        figures = ([float(f"{value:.{DIGITS}g}") for value in column] for column in columns)
+        return Windows(*(torch.tensor(column, dtype=torch.float64) for column in figures))
+
 
 @dataclass(frozen=True, eq=False)
 class Threshold:
@@ -71,7 +79,7 @@ class Threshold:
 
     def require_same_text(self, fingerprint: Fingerprint) -> None:
         """Raises:
-        QuantError: the measurement is not of the recorded tokens, windows or dtype.
+        QuantError: the measurement is not of the recorded tokens, windows or dtype, or one of the two is of a GPU.
         """
         differing = [name for name in IDENTITY if self.provenance.get(name) != getattr(fingerprint, name)]
         if differing:
@@ -79,6 +87,13 @@ class Threshold:
             raise QuantError(
                 f"the threshold was recorded on something else ({'; '.join(recorded)}): measure on that, or record it "
                 f"with {UPDATE}"
+            )
+        device = self.provenance.get("device")
+        if (device == CPU) != (fingerprint.device == CPU):
+            raise QuantError(
+                f"the threshold was recorded on {device}, and this was measured on {fingerprint.device}: quantized "
+                f"layers have the same bits on every CPU and not on GPUs; keep a file for each, with --thresholds, and "
+                f"record it with {UPDATE}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +105,7 @@ class Threshold:
             "baseline_perplexity": self.baseline_perplexity,
             "top1_agreement": self.top1_agreement,
             "provenance": self.provenance,
-            "windows": {name: _rounded(getattr(self.windows, name)) for name in Windows.__annotations__},
+            "windows": {name: getattr(self.windows, name).tolist() for name in Windows.__annotations__},
         }
 
     @classmethod
@@ -132,19 +147,34 @@ class ThresholdFile:
             raise QuantError(f"{self.path}: the threshold of {scheme} of {model} is damaged ({error!r})") from error
 
     def write(self, model: str, scheme: str, threshold: Threshold) -> None:
-        """Replace that threshold and leave the others as they are; the file is whole at every moment."""
+        """Replace that threshold and leave the others as they are; the file is whole at every moment.
+
+        Raises:
+            QuantError: the file cannot be written, or is none of thresholds; it is then as it was.
+        """
+        self.require_writable()
         entries = self._entries()
         entries.setdefault(model, {})[scheme] = threshold.to_json()
         text = json.dumps({"format": FORMAT, "thresholds": entries}, indent=1, ensure_ascii=False)
         # A line for each list of numbers, instead of one for each number.
         text = re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False
-        ) as file:
-            file.write(text + "\n")
-        # Made for its owner alone; readers of the repository are to read it.
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, self.path)
+        try:
+            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.") as folder:
+                whole = Path(folder, self.path.name)
+                whole.write_text(text + "\n", encoding="utf-8")
+                os.replace(whole, self.path)
+        except OSError as error:
+            raise QuantError(f"{self.path} cannot be written: {error}") from error
+
+    def require_writable(self) -> None:
+        """Told before anything is measured.
+
+        Raises:
+            QuantError: there is no folder for the file, or the file cannot be read.
+        """
+        if not self.path.parent.is_dir():
+            raise QuantError(f"{self.path} cannot be written: there is no folder {self.path.parent}, make it first")
+        self._entries()
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         try:
@@ -153,11 +183,7 @@ class ThresholdFile:
             return {}
         except (OSError, ValueError) as error:
             raise QuantError(f"{self.path} cannot be read as thresholds: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        models = content.get("thresholds") if isinstance(content, dict) and content.get("format") == FORMAT else None
+        if not isinstance(models, dict) or not all(isinstance(schemes, dict) for schemes in models.values()):
             raise QuantError(f"{self.path} does not hold thresholds of format {FORMAT}: record them with {UPDATE}")
-        entries: dict[str, dict[str, Any]] = content["thresholds"]
-        return entries
-
-
-def _rounded(values: Tensor) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
+        return models

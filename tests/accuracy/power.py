@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quant.evaluate.gates import FALSE_ALARM, NOISE_FACTOR, GateResult
+from quant.evaluate.gates import NOISE_FACTOR, GateResult
+from quant.evaluate.recording import FALSE_ALARM
 from quant.evaluate.thresholds import ThresholdFile
 from quant.gated_model import GatedModel
 from quant.variants import OURS
@@ -24,14 +25,6 @@ CASES: dict[str, dict[str, Any]] = {
     "the text moves both as much": {"shared": 1.0, "phi": 0.6},
     "24 windows": {"windows": 24},
 }
-
-HEAD = """# The accuracy gates: what they catch, and how often they are wrong
-
-Written by `python -m tests.accuracy.power`. What the checks compute and why is in `quant/evaluate/gates.py`; what
-measured figures were recorded on, and with what, in `tests/accuracy/thresholds.json`.
-
-"""
-
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Markdown, the first column to the left."""
@@ -59,6 +52,24 @@ def power_table(thresholds: ThresholdFile, model: str) -> str:
     return table(head, rows)
 
 
+def power_section(model: GatedModel) -> str:
+    """How the document begins: what each check catches."""
+    return f"""# The accuracy gates: what they catch, and how often they are wrong
+
+Written by `python -m tests.accuracy.power`. What the checks compute and why is in `quant/evaluate/gates.py` and
+`recording.py`; what measured figures were recorded on, and with what, in `tests/accuracy/thresholds.json`.
+
+## Power
+
+On the embedded model and {model.windows.scored:,} tokens of its held-out text. At a false-alarm rate of
+{FALSE_ALARM:g} a check does not pass a model that is worse by the figure beside it, but for a probability of the same
+{FALSE_ALARM:g}. With more tokens the first two catch smaller worsenings, by the root of their number. The third has no
+uncertainty on CPUs: rounding in the float parts of the model is all that may move its results there.
+
+{power_table(model.thresholds, model.name)}
+"""
+
+
 def simulated() -> str:
     """False alarms and misses at the rate that is used."""
     rows = []
@@ -81,16 +92,7 @@ def planted(model: GatedModel) -> str:
 
 def main() -> None:
     model = GatedModel("reference", None, "cpu", THRESHOLDS)
-    text = HEAD
-    text += f"""## Power
-
-On the embedded model and {model.windows.scored:,} tokens of its held-out text. At a false-alarm rate of
-{FALSE_ALARM:g} a check does not pass a model that is worse by the figure beside it, but for a probability of the same
-{FALSE_ALARM:g}. With more tokens the first two catch smaller worsenings, by the root of their number. The third has no
-uncertainty: rounding in the float parts of the model is all that may move its results.
-
-{power_table(THRESHOLDS, model.name)}
-## Simulated
+    text = f"""{power_section(model)}## Simulated
 
 An equally good quantizer held to a recorded one's threshold, and one worse by the margin, with 64 windows of
 heavy-tailed errors: how often the first is not passed and the second is. At most {FALSE_ALARM:g} is promised of each,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from quant.evaluate.gates import SINGLE, Verdict, decide, margin
+from quant.evaluate.gates import Verdict, decide
+from quant.evaluate.recording import SINGLE, margin
 from quant.evaluate.statistics import windowed_mean
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from quant.evaluate import gates
+from quant import dequantize
+from quant.evaluate import recording
 from quant.evaluate.gates import GateResult, Verdict
 from quant.gated_model import GatedModel
 from quant.variants import OURS
-from tests.accuracy.planted import PLANTED
-from tests.accuracy.power import DOCUMENT, power_table
+from tests.accuracy.planted import PLANTED, quantized
+from tests.accuracy.power import DOCUMENT, power_section
 from tests.accuracy.simulation import simulate
 
 
@@ -39,6 +40,11 @@ def test_a_planted_fault_is_a_regression(
     assert red <= {check.name for check in result.checks if check.verdict is Verdict.REGRESSION}
 
 
+def test_float_layers_of_the_same_weights_are_no_fault(gated_model: GatedModel) -> None:
+    """The one that moves a level puts them in the place of the quantized ones: it must be red for the level."""
+    assert gated_model.judge("nf4", dequantize(quantized("nf4"))).verdict is Verdict.PASS
+
+
 @pytest.mark.parametrize(("shared", "phi"), [(0.0, 0.0), (1.0, 0.6)], ids=["alone", "with-the-text"])
 def test_false_alarms_and_misses_are_as_rare_as_stated(
     monkeypatch: pytest.MonkeyPatch, shared: float, phi: float
@@ -46,7 +52,7 @@ def test_false_alarms_and_misses_are_as_rare_as_stated(
     """At a rate of 5 %, which 1500 runs can tell from others: 75 expected of either kind if the bounds were tight, and
     34 more are four standard errors. docs/accuracy-gates.md has the rate that is used, in more runs.
     """
-    monkeypatch.setattr(gates, "FALSE_ALARM", 0.05)
+    monkeypatch.setattr(recording, "FALSE_ALARM", 0.05)
     rates = simulate(1500, seed=1, shared=shared, phi=phi)
     assert rates.false_alarms <= 109 / 1500
     # From below too: a gate that lets everything pass misses all, one that passes nothing alarms always. A worsening
@@ -54,5 +60,5 @@ def test_false_alarms_and_misses_are_as_rare_as_stated(
     assert 15 / 1500 <= rates.missed <= 60 / 1500
 
 
-def test_the_document_s_power_table_is_the_thresholds(gated_model: GatedModel) -> None:
-    assert power_table(gated_model.thresholds, gated_model.name) in DOCUMENT.read_text(encoding="utf-8")
+def test_the_document_states_the_thresholds_power(gated_model: GatedModel) -> None:
+    assert DOCUMENT.read_text(encoding="utf-8").startswith(power_section(gated_model))

@@ -12,6 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from quant import reference_model
+from quant.evaluate.generation import peak_memory, resident_bytes
 from quant.integrations.transformers import load_tokenizer, tokenize
 from quant.variants import BASELINE, VARIANTS, load_variant
 from tests.benchmarks.conftest import Medians, times
@@ -31,12 +32,20 @@ def test_generate(
     scheme: str, prompt: Tensor, benchmark: BenchmarkFixture, timed: Callable[..., Any], medians: Medians
 ) -> None:
     new_tokens = NEW_TOKENS if times(benchmark) else 2
+    before = resident_bytes()
     model = load_variant(scheme, reference_model.FOLDER, torch.float32).model
     options = {"do_sample": False, "min_new_tokens": new_tokens, "max_new_tokens": new_tokens}
     group = f"generate {NEW_TOKENS} tokens"
-    output = timed(group, scheme, lambda: model.generate(prompt, attention_mask=torch.ones_like(prompt), **options))
+
+    def generate() -> Any:
+        return model.generate(prompt, attention_mask=torch.ones_like(prompt), **options)
+
+    output = timed(group, scheme, generate)
     assert output.shape == (1, PROMPT_TOKENS + new_tokens)
     if times(benchmark):
+        with peak_memory(above=before) as memory:
+            generate()
+        benchmark.extra_info["peak_bytes"] = memory.cpu_bytes
         benchmark.extra_info["tokens_per_second"] = new_tokens / medians[group, scheme]
         if (group, BASELINE) in medians:
             benchmark.extra_info["vs_baseline"] = medians[group, BASELINE] / medians[group, scheme]

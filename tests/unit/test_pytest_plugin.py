@@ -1,9 +1,10 @@
-"""The plugin as another repository uses it: its three lines, its options and settings, and all that must not be green.
+"""The plugin as another repository uses it: its two lines, its options and settings, and all that must not be green.
 
 Each test is a project of its own in a temporary folder, with the tiny model and a few thousand tokens.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.evaluate.divergence import Baseline
 from quant.evaluate.thresholds import ThresholdFile
 from quant.gated_model import GatedModel
 
@@ -94,6 +96,33 @@ def test_a_model_that_is_not_the_recorded_one_fails(recorded: pytest.Pytester) -
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+def test_a_model_of_the_test_is_recorded_and_held(project: pytest.Pytester) -> None:
+    """Where every test quantizes its own model, the command that the refusal names is the one that records."""
+    project.makepyfile(
+        test_model="""
+        import quant
+        from quant.integrations.transformers import load_model
+
+        def test_accuracy(gated_model, accuracy_gate):
+            source = gated_model.source
+            model = quant.quantize(load_model(source.folder, source.dtype), quant.NF4(block_size=32))
+            accuracy_gate("nf4", model=model)
+        """
+    )
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*has no threshold in *: record it with pytest --update-thresholds"])
+    project.runpytest_inprocess("--update-thresholds").assert_outcomes(skipped=1)
+    project.runpytest_inprocess().assert_outcomes(passed=1)
+    project.makepyfile(test_model=GATED)
+    project.runpytest_inprocess("--schemes", "nf4").assert_outcomes(failed=1)
+
+
+def test_a_budget_is_judged_while_recording(project: pytest.Pytester) -> None:
+    project.makepyfile(test_model="def test_it(accuracy_gate):\n    accuracy_gate('int4', max_kl=1.0)\n")
+    project.runpytest_inprocess("--update-thresholds").assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(("limit", "outcome"), [(1.0, "passed"), (1e-6, "failed")])
 def test_a_budget_needs_no_threshold(project: pytest.Pytester, limit: float, outcome: str) -> None:
     """INT4 costs the tiny model some 0.03 nats (`tests.measured.VARIANT_KL`), far from both limits."""
@@ -122,6 +151,7 @@ def test_a_scheme_without_a_threshold_cannot_be_collected(recorded: pytest.Pytes
         (["--schemes", " , "], "unknown scheme (none): use one of *"),
         (["--model", "no/such"], "* of no/such has no threshold in *"),
         (["--thresholds", "missing.json"], "* has no threshold in missing.json*"),
+        (["--thresholds", "missing/thresholds.json"], "* has no threshold in missing/thresholds.json*"),
     ],
 )
 def test_what_selects_nothing_stops_the_run(recorded: pytest.Pytester, arguments: list[str], message: str) -> None:
@@ -137,6 +167,8 @@ def test_what_selects_nothing_stops_the_run(recorded: pytest.Pytester, arguments
         (["--model", "./no-such-folder"], "*no-such-folder*"),
         (["--text", "no-such.txt"], "*no-such.txt cannot be read*"),
         (["--device", "nowhere"], "*nowhere*"),
+        (["--schemes", "baseline"], "*baseline is what schemes are held against*"),
+        (["--thresholds", "missing/thresholds.json"], "*there is no folder missing, make it first"),
     ],
 )
 def test_what_is_not_there_is_told_while_recording(
@@ -152,6 +184,46 @@ def test_recording_in_several_processes_is_refused(project: pytest.Pytester) -> 
     result = project.runpytest_inprocess("--update-thresholds", "-n", "2")
     assert result.ret is pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--update-thresholds writes one file: run it in one process, with -n 0"])
+
+
+def test_recording_takes_one_process_where_xdist_chooses(project: pytest.Pytester) -> None:
+    """Whatever a conftest.py of the project would choose."""
+    project.makeconftest("def pytest_xdist_auto_num_workers(config):\n    return 2\n")
+    project.runpytest_inprocess("--update-thresholds", "-n", "auto", "--schemes", "nf4").assert_outcomes(skipped=1)
+
+
+def test_a_text_that_is_too_short_is_told_before_anything_is_measured(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.path.joinpath("short.txt").write_text("Fellow citizens, " * 100, encoding="utf-8")
+    monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
+    result = project.runpytest_inprocess("--update-thresholds", "--text", "short.txt")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*is too short for a standard error: it takes 20 windows of *, pass a longer one"])
+
+
+@pytest.mark.parametrize("limits", ["max_kl=0.0", "max_perplexity_ratio=-1.0"])
+def test_a_budget_that_is_none_is_told_before_anything_is_measured(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, limits: str
+) -> None:
+    project.makepyfile(test_model=f"def test_it(accuracy_gate):\n    accuracy_gate('nf4', {limits})\n")
+    monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*is not a limit: pass a positive number*"])
+
+
+def test_settings_are_found_beside_the_configuration(pytester: pytest.Pytester, model_folder: Path, text_file: Path) -> None:
+    """Wherever pytest is started."""
+    shutil.copytree(model_folder, pytester.path / "mine")
+    shutil.copy(text_file, pytester.path / "text.txt")
+    pytester.makeini("[pytest]\nquant_model = mine\nquant_text = text.txt\nquant_schemes = nf4\n")
+    folder = pytester.mkdir("inside")
+    folder.joinpath("test_model.py").write_text(GATED, encoding="utf-8")
+    pytester.chdir()
+    os.chdir(folder)
+    pytester.runpytest_inprocess("--update-thresholds", "-c", "../tox.ini", "--rootdir", "..").assert_outcomes(skipped=1)
+    assert (pytester.path / "thresholds.json").exists()
 
 
 def test_options_go_before_settings(recorded: pytest.Pytester) -> None:

@@ -3,7 +3,9 @@
 from tests.mutation.fault import Fault
 
 GATES = "tests/unit/evaluate/test_gates.py"
+BUDGETS = "tests/unit/evaluate/test_budgets.py"
 NOISE = "tests/unit/evaluate/test_noise.py"
+RECORDING = "tests/unit/evaluate/test_recording.py"
 WINDOWED_MEAN = "tests/unit/evaluate/test_windowed_mean.py"
 
 FAULTS = (
@@ -23,17 +25,17 @@ FAULTS = (
     ),
     Fault(
         "quantile-of-one-side",
-        "evaluate/gates.py",
+        "evaluate/recording.py",
         "t.ppf(1 - FALSE_ALARM / 2,",
         "t.ppf(1 - FALSE_ALARM,",
-        (f"{GATES}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
+        (f"{RECORDING}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
     ),
     Fault(
         "margin-of-one-model",
-        "evaluate/gates.py",
+        "evaluate/recording.py",
         "math.sqrt(2) * mean.standard_error",
         "mean.standard_error",
-        (f"{GATES}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
+        (f"{RECORDING}::test_the_quantile_is_two_sided_and_the_margin_as_documented",),
     ),
     Fault(
         "uncertain-model-passes",
@@ -58,9 +60,9 @@ FAULTS = (
     ),
     Fault(
         "changes-cancel-between-windows",
-        "evaluate/gates.py",
-        "float((differences**2).mean().sqrt())",
-        "abs(float(differences.mean()))",
+        "evaluate/recording.py",
+        "math.sqrt(float(((now - then) ** 2 * tokens).sum() / tokens.sum()))",
+        "abs(float(((now - then) * tokens).sum() / tokens.sum()))",
         (f"{GATES}::test_the_change_check_sees_what_cancels_in_the_mean",),
     ),
     Fault(
@@ -80,16 +82,51 @@ FAULTS = (
     Fault(
         "threshold-of-another-model-is-taken",
         "evaluate/gates.py",
-        "if not moved <= NOISE_FACTOR * threshold.baseline_noise:",
-        "if math.isnan(moved):",
+        "if not distance <= NOISE_FACTOR * threshold.baseline_noise:",
+        "if math.isnan(distance):",
         (f"{GATES}::test_another_unquantized_model_is_refused",),
+    ),
+    Fault(
+        "short-window-weighs-as-much-as-a-long-one",
+        "evaluate/recording.py",
+        "((now - then) ** 2 * tokens).sum() / tokens.sum()",
+        "((now - then) ** 2).mean()",
+        (f"{RECORDING}::test_a_short_window_weighs_what_it_holds",),
+    ),
+    Fault(
+        "edited-margin-is-believed",
+        "evaluate/gates.py",
+        "    require_derived(threshold)\n",
+        "",
+        (f"{RECORDING}::test_a_threshold_that_was_edited_is_refused",),
+    ),
+    Fault(
+        "rate-of-another-promise-is-believed",
+        "evaluate/recording.py",
+        "if rate != FALSE_ALARM or edited:",
+        "if edited:",
+        (f"{RECORDING}::test_a_threshold_of_another_rate_is_refused",),
+    ),
+    Fault(
+        "broken-model-is-recorded",
+        "evaluate/recording.py",
+        "    if infinite:\n",
+        "    if not infinite and noisy is None:\n",
+        (f"{RECORDING}::test_a_model_that_gives_a_token_probability_0_is_not_recorded",),
+    ),
+    Fault(
+        "threshold-of-a-gpu-holds-a-cpu",
+        "evaluate/thresholds.py",
+        "if (device == CPU) != (fingerprint.device == CPU):",
+        "if device is None:",
+        (f"{GATES}::test_a_gpu_is_not_held_to_a_cpu_nor_a_cpu_to_a_gpu",),
     ),
     Fault(
         "limit-on-the-ratio-holds-its-logarithm",
         "evaluate/budgets.py",
         "-math.inf, math.log(max_perplexity_ratio))",
         "-math.inf, max_perplexity_ratio)",
-        (f"{GATES}::test_a_budget_is_held_to_its_limits",),
+        (f"{BUDGETS}::test_a_budget_is_held_to_its_limits",),
     ),
     Fault(
         "rounding-noise-stays",

@@ -144,3 +144,10 @@ def test_a_measurement_says_how_many_windows_went_together_and_where() -> None:
     baseline = Baseline(model, measured_windows(), batch_size=3)
     for measurement in (baseline.measurement, baseline.compare(model)):
         assert (measurement.fingerprint.batch_size, measurement.fingerprint.device) == (3, "cpu")
+
+
+def test_a_model_of_another_vocabulary_is_refused() -> None:
+    windows = measured_windows()
+    baseline = Baseline(Context(table(11, VOCAB, 1)), windows)
+    with pytest.raises(QuantError, match="gives 9 logits for a token and the baseline 7: compare models of one vocab"):
+        baseline.compare(Context(table(11, 9, 1)))

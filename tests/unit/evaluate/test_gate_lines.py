@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from quant.evaluate.budgets import judge_budget
-from quant.evaluate.gates import NOISE_FACTOR, Verdict, judge, quantile
+from quant.evaluate.gates import NOISE_FACTOR, Verdict, judge
+from quant.evaluate.recording import derive_threshold, quantile
 from quant.evaluate.statistics import windowed_mean
-from tests.unit.evaluate.test_gates import BASELINE, NOISE, TOKENS, WINDOWS, by_name, noise, quantized, recorded
+from tests.unit.evaluate.made import BASELINE, NOISE, PROVENANCE, TOKENS, WINDOWS, by_name, noise, quantized, recorded
 
 
 def trend(seed: int) -> Tensor:
@@ -56,6 +57,14 @@ def test_a_divergence_that_may_have_moved() -> None:
         f"+- {percent * reach:.2f} %, may move by {percent * threshold.kl_margin:.2f} %: inconclusive, "
         f"it takes about {check.more_tokens:,} more tokens to tell"
     )
+
+
+def test_a_divergence_of_nothing_is_told_in_nats() -> None:
+    """A model that is its baseline has no divergence to take a percentage of."""
+    same = quantized(loss=0.0, kl=0.0)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, PROVENANCE)
+    check = by_name(judge("nf4", threshold, BASELINE, same))["KL divergence"]
+    assert "+0.00 nats +- 0.00 nats, may move by 0.00 nats: pass" in check.text
 
 
 def test_results_that_are_not_the_recorded_ones() -> None:

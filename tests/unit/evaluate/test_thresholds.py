@@ -17,7 +17,15 @@ from quant.evaluate.thresholds import Threshold, ThresholdFile, Windows
 def make(kl: float = 0.25) -> Threshold:
     column = torch.tensor([1.0, 1 / 3, 2e-7], dtype=torch.float64)
     windows = Windows(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
-    return Threshold(1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, windows, {"window": 8, "command": "pytest"})
+    provenance = {"window": 8, "command": "pytest"}
+    return Threshold(1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, windows.rounded(), provenance)
+
+
+def test_windows_are_rounded_to_nine_digits() -> None:
+    column = torch.tensor([1 / 3, 200 / 3, 2e-7 / 3], dtype=torch.float64)
+    rounded = Windows(column, column, column, column).rounded()
+    for name in Windows.__annotations__:
+        assert getattr(rounded, name).tolist() == [0.333333333, 66.6666667, 6.66666667e-08]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -28,10 +36,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         if field.name != "windows":
             assert getattr(found, field.name) == getattr(make(), field.name)
     for field in fields(Windows):
-        # Nine significant digits.
-        torch.testing.assert_close(
-            getattr(found.windows, field.name), getattr(make().windows, field.name), rtol=5e-9, atol=0
-        )
+        assert torch.equal(getattr(found.windows, field.name), getattr(make().windows, field.name))
 
 
 def test_writing_one_leaves_the_others(tmp_path: Path) -> None:
@@ -57,8 +62,9 @@ def test_the_file_is_replaced_from_beside_it_and_others_can_read_it(
     file = ThresholdFile(tmp_path / "thresholds.json")
     file.write("\u00b5", "nf4", make())
     (source,) = sources
-    assert source.parent == tmp_path
-    assert source.name.startswith(".thresholds.json.")
+    assert source.parent.parent == tmp_path
+    assert source.parent.name.startswith(".thresholds.json.")
+    assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
     assert '"\u00b5"' in file.path.read_text(encoding="utf-8")
 
@@ -85,6 +91,9 @@ def test_a_missing_threshold_names_scheme_file_and_command(tmp_path: Path) -> No
         ("{", "cannot be read as thresholds"),
         ("[]", "does not hold thresholds of format 1"),
         ('{"format": 2, "thresholds": {}}', "does not hold thresholds of format 1"),
+        ('{"format": 1}', "does not hold thresholds of format 1"),
+        ('{"format": 1, "thresholds": []}', "does not hold thresholds of format 1"),
+        ('{"format": 1, "thresholds": {"tiny": 1}}', "does not hold thresholds of format 1"),
     ],
 )
 def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path, content: str, message: str) -> None:
@@ -95,6 +104,29 @@ def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path, content: s
     with pytest.raises(QuantError, match=message):
         file.write("tiny", "nf4", make())
     assert file.path.read_text() == content
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "no" / "thresholds.json")
+    with pytest.raises(QuantError, match=r"cannot be written: there is no folder .*no, make it first"):
+        file.write("tiny", "nf4", make())
+
+
+def test_a_write_that_fails_leaves_the_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    before = file.path.read_bytes()
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(QuantError, match=r"thresholds\.json cannot be written: .*No space left"):
+        file.write("tiny", "nf4", make(kl=2.0))
+    assert file.path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
 
 
 def without(entry: dict[str, Any], *path: str) -> None:

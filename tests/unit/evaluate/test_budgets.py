@@ -1,0 +1,55 @@
+"""The verdicts of a budget, on windows made by hand."""
+
+import math
+
+import pytest
+
+from quant.errors import QuantError
+from quant.evaluate.budgets import judge_budget
+from quant.evaluate.gates import Verdict
+from tests.unit.evaluate.made import BASELINE, by_name, quantized
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"max_perplexity_ratio": 1.02}, Verdict.PASS),
+        ({"max_perplexity_ratio": 1.0101}, Verdict.INCONCLUSIVE),
+        ({"max_perplexity_ratio": 1.005}, Verdict.REGRESSION),
+        ({"max_kl": 0.03}, Verdict.PASS),
+        ({"max_kl": 0.0201}, Verdict.INCONCLUSIVE),
+        ({"max_kl": 0.015}, Verdict.REGRESSION),
+        ({"max_perplexity_ratio": 1.02, "max_kl": 0.015}, Verdict.REGRESSION),
+    ],
+)
+def test_a_budget_is_held_to_its_limits(limits: dict[str, float], expected: Verdict) -> None:
+    """Measured: a ratio of exp(0.01) and a KL of 0.02, each with a standard error of some 1/600 of itself."""
+    result = judge_budget("nf4", BASELINE, quantized(), **limits)
+    assert result.verdict is expected
+    assert len(result.checks) == len(limits)
+
+
+def test_better_than_a_budget_passes() -> None:
+    """A limit from one side: a model better than its baseline is within every budget."""
+    assert judge_budget("nf4", BASELINE, quantized(loss=-0.5), max_perplexity_ratio=1.01).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({}, "pass max_perplexity_ratio or max_kl"),
+        ({"max_kl": 0.0}, "max_kl 0.0 is not a limit"),
+        ({"max_perplexity_ratio": -1.0}, "max_perplexity_ratio -1.0 is not a limit"),
+        ({"max_kl": math.nan}, "max_kl nan is not a limit"),
+        ({"max_kl": math.inf}, "max_kl inf is not a limit"),
+    ],
+)
+def test_a_budget_without_a_limit_is_refused(limits: dict[str, float], message: str) -> None:
+    with pytest.raises(QuantError, match=message):
+        judge_budget("nf4", BASELINE, quantized(), **limits)
+
+
+def test_a_ratio_beyond_the_floats_is_a_regression() -> None:
+    result = judge_budget("nf4", BASELINE, quantized(loss=1000.0), max_perplexity_ratio=1.01)
+    assert result.verdict is Verdict.REGRESSION
+    assert by_name(result)["perplexity ratio"].text.startswith("perplexity ratio inf +- ")
