@@ -78,9 +78,11 @@ class GatedModel:
 
     def check(self, scheme: str) -> None:
         """Raises:
-        QuantError: the model cannot be quantized as `scheme`; told before anything is measured.
+        QuantError: `scheme` is unknown or the baseline itself, or the model cannot be quantized that way.
         """
         check_variants([scheme])
+        if scheme == BASELINE:
+            raise QuantError(f"{scheme} is what schemes are held against, and no scheme itself: leave it out")
         check_possible([scheme], self.source.folder, self.source.dtype)
 
     def judge(self, scheme: str, model: Any = None) -> GateResult:

@@ -12,8 +12,8 @@ Thin: options and fixtures, the work is done in `quant.gated_model`. pytest load
 package is installed, so nothing here imports torch before a test asks for a fixture; `-p no:quant` keeps it out, for
 projects that have options of these names themselves.
 
-Fails closed: an unknown scheme, an empty `--schemes` and a scheme without a threshold stop the run; a model or text that
-is not there fails every test that asks for it, before anything is measured.
+Fails closed: an unknown scheme, an empty `--schemes` and a scheme without a threshold stop the run; a model or text
+that is not there fails every test that asks for it, before anything is measured.
 """
 
 import shlex

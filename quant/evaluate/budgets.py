@@ -44,9 +44,7 @@ def judge_budget(
     if max_perplexity_ratio is not None:
         mean = windowed_mean(windows.excess * windows.tokens, windows.tokens)
         verdict, reach, factor = decide(mean, -math.inf, math.log(max_perplexity_ratio))
-        figures = (
-            f"perplexity ratio {exp(mean.value):.5f} +- {100 * reach:.3f} %, at most {max_perplexity_ratio:g}"
-        )
+        figures = f"perplexity ratio {exp(mean.value):.5f} +- {100 * reach:.3f} %, at most {max_perplexity_ratio:g}"
         checks.append(explained("perplexity ratio", figures, verdict, factor, windows))
     if max_kl is not None:
         mean = windowed_mean(windows.kl * windows.tokens, windows.tokens)

@@ -6,7 +6,7 @@ All three compare the same tokens now and as recorded, window by window, so that
 |---|---|---|
 | perplexity ratio | mean over tokens of the loss minus the baseline's, now minus recorded | outside +- its margin |
 | KL divergence | mean over tokens of KL(baseline, model), now minus recorded | outside +- its margin |
-| change | root mean square over windows, weighted by tokens, of the losses now minus recorded | above 5 times the noise |
+| change | root mean square over windows (weighted by tokens) of the losses, now minus recorded | above 5 x noise |
 
 The first two are about accuracy and know their uncertainty. With s the standard error of the difference and q the
 quantile of Student's t, the verdict is *pass* where value +- q s lies within the margin, *regression* where it lies
@@ -139,7 +139,9 @@ def _kl_check(threshold: Threshold, now: Windows) -> Check:
 def _change_check(threshold: Threshold, now: Windows) -> Check:
     distance, limit = moved(now.losses, threshold.windows.losses, now.tokens), NOISE_FACTOR * threshold.noise
     verdict = Verdict.PASS if distance <= limit else Verdict.REGRESSION
-    text = f"losses of the windows moved by {distance:.2e} nats (root mean square), rounding may move them by {limit:.2e}"
+    text = (
+        f"losses of the windows moved by {distance:.2e} nats (root mean square), rounding may move them by {limit:.2e}"
+    )
     if verdict is Verdict.REGRESSION:
         text += f", these are not the recorded results: if the change is meant, record it with {UPDATE}"
     return Check("change", verdict, f"{text}: {verdict.value}", None)

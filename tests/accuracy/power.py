@@ -26,6 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
     "24 windows": {"windows": 24},
 }
 
+
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Markdown, the first column to the left."""
     rule = ("---", *("---:" for _ in head[1:]))

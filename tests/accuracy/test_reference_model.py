@@ -23,7 +23,7 @@ def test_four_bits_visibly_cost_perplexity_and_eight_do_not(gated_model: GatedMo
     w8a16, nf4 = (gated_model.thresholds.read(gated_model.name, scheme).windows for scheme in ("w8a16", "nf4"))
     eight, four = (windowed_mean(found.excess * found.tokens, found.tokens, 1) for found in (w8a16, nf4))
     least = four.value - float(t.ppf(0.9995, four.degrees_of_freedom)) * four.standard_error
-    assert 0 < least
+    assert least > 0
     assert abs(eight.value) < least
     assert bool((nf4.kl > w8a16.kl).all())
 

@@ -195,7 +195,7 @@ def test_recording_takes_one_process_where_xdist_chooses(project: pytest.Pyteste
 def test_a_text_that_is_too_short_is_told_before_anything_is_measured(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.path.joinpath("short.txt").write_text("Fellow citizens, " * 100, encoding="utf-8")
+    project.path.joinpath("short.txt").write_text("Fellow citizens, " * 30, encoding="utf-8")
     monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
     result = project.runpytest_inprocess("--update-thresholds", "--text", "short.txt")
     result.assert_outcomes(errors=2)
@@ -213,7 +213,9 @@ def test_a_budget_that_is_none_is_told_before_anything_is_measured(
     result.stdout.fnmatch_lines(["*is not a limit: pass a positive number*"])
 
 
-def test_settings_are_found_beside_the_configuration(pytester: pytest.Pytester, model_folder: Path, text_file: Path) -> None:
+def test_settings_are_found_beside_the_configuration(
+    pytester: pytest.Pytester, model_folder: Path, text_file: Path
+) -> None:
     """Wherever pytest is started."""
     shutil.copytree(model_folder, pytester.path / "mine")
     shutil.copy(text_file, pytester.path / "text.txt")
@@ -222,7 +224,9 @@ def test_settings_are_found_beside_the_configuration(pytester: pytest.Pytester, 
     folder.joinpath("test_model.py").write_text(GATED, encoding="utf-8")
     pytester.chdir()
     os.chdir(folder)
-    pytester.runpytest_inprocess("--update-thresholds", "-c", "../tox.ini", "--rootdir", "..").assert_outcomes(skipped=1)
+    pytester.runpytest_inprocess("--update-thresholds", "-c", "../tox.ini", "--rootdir", "..").assert_outcomes(
+        skipped=1
+    )
     assert (pytester.path / "thresholds.json").exists()
 
 

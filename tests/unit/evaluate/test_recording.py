@@ -35,14 +35,19 @@ def test_the_quantile_is_two_sided_and_the_margin_as_documented() -> None:
 def test_a_threshold_holds_what_was_measured() -> None:
     threshold, measured = recorded(), quantized()
     assert measured.kl is not None
-    excess = measured.losses - BASELINE.losses
-    assert threshold.perplexity_ratio == pytest.approx(math.exp(float(excess.mean())), rel=1e-12)
-    assert threshold.kl == pytest.approx(float(measured.kl.mean()), rel=1e-12)
-    assert [threshold.noise, threshold.baseline_noise] == pytest.approx([NOISE, NOISE])
+    baseline, losses, kl = (
+        torch.tensor([float(f"{value:.9g}") for value in values[::TOKENS].tolist()], dtype=torch.float64)
+        for values in (BASELINE.losses, measured.losses, measured.kl)
+    )
+    assert threshold.perplexity_ratio == pytest.approx(math.exp(float((losses - baseline).mean())), rel=1e-12)
+    assert threshold.kl == pytest.approx(float(kl.mean()), rel=1e-12)
+    # The noise is 1e-6, of losses that are stored to within 5e-9.
+    assert [threshold.noise, threshold.baseline_noise] == pytest.approx([NOISE, NOISE], abs=5e-9)
     counts = torch.full((WINDOWS,), float(TOKENS), dtype=torch.float64)
-    margins = [margin(windowed_mean(values[::TOKENS] * TOKENS, counts, 1)) for values in (excess, measured.kl)]
+    margins = [margin(windowed_mean(values * TOKENS, counts, 1)) for values in (losses - baseline, kl)]
     assert [threshold.perplexity_margin, threshold.kl_margin] == pytest.approx(margins, rel=1e-9)
     assert threshold.top1_agreement == 1.0
+    assert threshold.provenance == {**PROVENANCE, "false_alarm_rate": FALSE_ALARM}
 
 
 def test_a_measurement_without_divergence_is_refused() -> None:
@@ -66,7 +71,9 @@ def test_a_short_window_weighs_what_it_holds() -> None:
 def test_a_threshold_that_was_edited_is_refused(name: str, factor: float) -> None:
     threshold = recorded()
     edited = dataclasses.replace(threshold, **{name: factor * getattr(threshold, name)})
-    message = rf"does not follow from its own windows \({name} [^;]* instead of [^;]*\): it was edited.*--update-thresholds"
+    message = (
+        rf"does not follow from its own windows \({name} [^;]* instead of [^;]*\): it was edited.*--update-thresholds"
+    )
     with pytest.raises(QuantError, match=message):
         judge("nf4", edited, BASELINE, quantized())
 
@@ -80,7 +87,7 @@ def test_a_threshold_of_another_rate_is_refused() -> None:
 def test_a_change_of_the_promised_rate_makes_the_recorded_margins_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     threshold = recorded()
     monkeypatch.setattr(recording, "FALSE_ALARM", 0.001)
-    with pytest.raises(QuantError, match="perplexity_margin .* instead of .*kl_margin .* instead of"):
+    with pytest.raises(QuantError, match=r"perplexity_margin .* instead of .*kl_margin .* instead of"):
         judge("nf4", threshold, BASELINE, quantized())
     assert judge("nf4", recorded(), BASELINE, quantized()).verdict is Verdict.PASS
 
