@@ -7,7 +7,8 @@
 Each run shuffles the files and the tests in them by a seed of its own, draws new hypothesis examples, and shares the
 machine with processes that keep every core busy. A test that fails is listed with the seeds of the runs in which it
 did; their whole output, with the hypothesis blobs, is kept in the folder `--keep`. The exit code is 1 where a run was
-not green, which includes one that collected nothing. Needs the extra `mutation`, for pytest-random-order.
+not green, which includes one that collected nothing. The last line counts the runs and those that were not green, so
+that several hunts can be added up. Needs the extra `mutation`, for pytest-random-order.
 """
 
 import argparse
@@ -60,17 +61,19 @@ def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str]:
 
 def failed_tests(output: str) -> list[str]:
     """The tests that pytest's summary lists as failed or in error, each once."""
-    return list(dict.fromkeys(re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)))
+    return list(dict.fromkeys(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)))
 
 
 def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, folder: Path = ROOT) -> bool:
-    """Run once for each seed and print what comes of it. Whether all runs were green."""
+    """Run once for each seed, of which there is at least one, and print what comes of it. Whether all were green."""
     seeds_of: dict[str, list[int]] = {}
+    not_green = 0
     keep.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         began = time.monotonic()
         code, output = run(seed, tests, folder)
         if code:
+            not_green += 1
             (keep / f"{seed}.log").write_text(output, encoding="utf-8")
             for test in failed_tests(output) or [f"pytest ended with code {code}"]:
                 seeds_of.setdefault(test, []).append(seed)
@@ -78,8 +81,8 @@ def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, folder: Path = 
         print(f"seed {seed}: code {code} after {time.monotonic() - began:.0f} s: {last}", flush=True)
     for test, where in sorted(seeds_of.items()):
         print(f"{len(where)} of {len(seeds)} runs: {test} (seeds {', '.join(map(str, where))}; {keep})")
-    print(f"{len(seeds)} runs, {len(seeds_of)} tests that failed in one of them")
-    return not seeds_of
+    print(f"{len(seeds)} runs (seeds {seeds[0]} to {seeds[-1]}), {not_green} not green, {len(seeds_of)} failures")
+    return not not_green
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--load", type=int, default=os.cpu_count() or 1, help="busy processes beside the suite")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir(), "flakes"), help="for failed runs")
     options = parser.parse_args(arguments)
+    if options.times < 1:
+        parser.error("--times is at least 1")
     with busy(options.load):
         green = hunt(range(options.first, options.first + options.times), options.tests, options.keep)
     return 0 if green else 1

@@ -1,14 +1,14 @@
 """The hunt for flaky tests finds one that depends on the order, and says with which seeds."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.flakes import hunt as hunting
-from tests.flakes.hunt import busy, command, failed_tests, hunt, run
-
-pytest.importorskip("random_order", reason="pytest-random-order is not installed (extra `mutation`)")
+from tests.flakes.hunt import busy, command, failed_tests, hunt, main, run
 
 
 def test_what_failed_is_listed_with_its_seeds_and_kept(
@@ -26,14 +26,16 @@ def test_what_failed_is_listed_with_its_seeds_and_kept(
     assert printed[-3:] == [
         f"2 of 4 runs: a.py::test_b (seeds 2, 4; {tmp_path / 'kept'})",
         f"1 of 4 runs: pytest ended with code 5 (seeds 3; {tmp_path / 'kept'})",
-        "4 runs, 2 tests that failed in one of them",
+        "4 runs (seeds 1 to 4), 3 not green, 2 failures",
     ]
     assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "kept").iterdir()} == {
         f"{seed}.log": outputs[seed][1] for seed in (2, 3, 4)
     }
     assert hunt([1], [], tmp_path / "kept")
+    assert capsys.readouterr().out.splitlines()[-1] == "1 runs (seeds 1 to 1), 0 not green, 0 failures"
 
 
+@pytest.mark.skipif(not find_spec("random_order"), reason="needs pytest-random-order (extra `mutation`)")
 def test_a_run_is_shuffled_by_its_seed(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: none\n", encoding="utf-8")
     (tmp_path / "test_some.py").write_text("".join(f"def test_{n}(): pass\n" for n in range(9)), encoding="utf-8")
@@ -51,11 +53,30 @@ def test_the_seed_is_part_of_the_command() -> None:
 
 def test_failures_and_errors_are_read_from_the_summary() -> None:
     output = (
-        "x\nFAILED tests/a.py::test_b[c] - AssertionError\nERROR tests/a.py::test_d\nFAILED tests/a.py::test_b[c]\n"
+        "x\nFAILED tests/a.py::test_b[c d-e] - AssertionError: 1 - 2\nERROR tests/a.py::test_d\n"
+        "FAILED tests/a.py::test_b[c d-e]\n"
     )
-    assert failed_tests(output) == ["tests/a.py::test_b[c]", "tests/a.py::test_d"]
+    assert failed_tests(output) == ["tests/a.py::test_b[c d-e]", "tests/a.py::test_d"]
 
 
 def test_busy_processes_end_with_the_block() -> None:
-    with pytest.raises(RuntimeError), busy(1):
-        raise RuntimeError
+    before = set(psutil.Process().children())
+    started: set[psutil.Process] = set()
+
+    def fail() -> None:
+        with busy(2):
+            started.update(set(psutil.Process().children()) - before)
+            assert all(process.is_running() for process in started)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert len(started) == 2
+    assert not any(process.is_running() for process in started)
+
+
+def test_a_hunt_of_no_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--times", "0"])
+    assert ended.value.code == 2
+    assert "--times is at least 1" in capsys.readouterr().err

@@ -7,8 +7,8 @@
 
 mutmut makes small changes, one at a time: another operator, a constant one larger, an argument dropped. It keeps its
 copies and results in the folder `mutants`, and goes on where it was interrupted. Which files are changed and which
-tests are run is in pyproject.toml. Prints a table by module, and what is wrong (`tests.mutation.survivors`); the exit
-code is 1 where something is. Needs the extra `mutation`.
+tests are run is in pyproject.toml. Prints a table by module, and what is wrong (`tests.mutation.survivors`), which
+includes mutants that were not run to an end; the exit code is 1 where something is. Needs the extra `mutation`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -25,8 +25,11 @@ from tests.mutation.survivors import CLASSES, Mutant, faults_of, read_survivors,
 ROOT = Path(__file__).parents[2]
 KILLED = ("killed", "timeout", "segfault")
 """mutmut's words for mutants that something turned red, hung or crashed."""
-NEVER_RUN = 255
-"""The exit code where pytest could not even be started, say for tests that are gone. mutmut calls it a timeout."""
+NO_VERDICT = (3, 255, -9)
+"""Exit codes that prove nothing: an error inside pytest, which mutmut takes for a kill; pytest could not even be
+started, say for tests that are gone, which it calls a timeout; ended from outside, as where the memory is used up,
+which it calls a segfault.
+"""
 
 
 def run_mutmut(patterns: Sequence[str], workers: int) -> None:
@@ -50,36 +53,51 @@ def readable(name: str) -> str:
     return f"{module}.{plain}"
 
 
-def is_killed(name: str, code: int, status: str) -> bool:
-    """Whether this exit code, for which mutmut has the word `status`, is of a mutant that a test killed.
+def verdicts(
+    codes: Mapping[str, int | None], words: Mapping[int, str], patterns: Sequence[str]
+) -> tuple[dict[str, bool], list[str]]:
+    """Of the mutants that fit one of the patterns, or of all where there is none: (name -> whether a test killed it, of
+    those that have a verdict; names of the others).
+
+    Args:
+        codes: name -> exit code, None where it was not run.
+        words: exit code -> mutmut's word for it.
 
     Raises:
-        RuntimeError: no test was run, which proves nothing.
+        ValueError: none has a verdict.
     """
-    if code == NEVER_RUN:
-        raise RuntimeError(f"the tests of {name} could not be started: delete the folder `mutants` and run again")
-    return status in KILLED
+    chosen = [name for name in codes if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
+    ended = {name: code for name in chosen if (code := codes[name]) is not None and code not in NO_VERDICT}
+    if not ended:
+        raise ValueError(f"{len(chosen)} mutants fit {' '.join(patterns) or '*'} and none of them has a verdict")
+    return {name: words[code] in KILLED for name, code in ended.items()}, [name for name in chosen if name not in ended]
 
 
-def read_results(patterns: Sequence[str]) -> list[Mutant]:
-    """The mutants in the folder `mutants` that have a verdict."""
+def read_results(patterns: Sequence[str]) -> tuple[list[Mutant], list[str]]:
+    """The mutants in the folder `mutants` that fit and have a verdict, and the names of those that fit and have none.
+
+    Raises:
+        ValueError: none has a verdict.
+    """
     from mutmut.mutation.data import SourceFileMutationData  # noqa: PLC0415
     from mutmut.mutation.diff_apply import get_diff_for_mutant  # noqa: PLC0415
     from mutmut.stats import status_by_exit_code  # noqa: PLC0415
     from mutmut.utils.file_utils import walk_mutatable_files  # noqa: PLC0415
 
-    mutants = []
+    codes: dict[str, int | None] = {}
+    files: dict[str, Path] = {}
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
-        for name, code in data.exit_code_by_key.items():
-            if code is None or not (not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)):
-                continue
-            killed = is_killed(name, code, status_by_exit_code[code])
-            # A diff takes a while, and only survivors are looked at.
-            change = "" if killed else changed_lines(get_diff_for_mutant(name, path=path))
-            mutants.append(Mutant(readable(name), change, killed))
-    return mutants
+        codes.update(data.exit_code_by_key)
+        files.update(dict.fromkeys(data.exit_code_by_key, path))
+    judged, others = verdicts(codes, status_by_exit_code, patterns)
+    mutants = []
+    for name, killed in judged.items():
+        # A diff takes a while, and only survivors are looked at.
+        change = "" if killed else changed_lines(get_diff_for_mutant(name, path=files[name]))
+        mutants.append(Mutant(readable(name), change, killed))
+    return mutants, others
 
 
 def table(mutants: Iterable[Mutant], explained: dict[str, str]) -> str:
@@ -108,9 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.judge:
         run_mutmut(options.patterns, options.workers)
     explained = read_survivors()
-    mutants = read_results(options.patterns)
+    mutants, others = read_results(options.patterns)
     print(table(mutants, explained))
     wrong = faults_of(mutants, explained)
+    wrong += [f"has no verdict, run it again by name (or all without the folder `mutants`): {name}" for name in others]
     print("\n".join(wrong) or "Every survivor is explained.")
     return int(bool(wrong))
 

@@ -1,11 +1,12 @@
 """Survivors of mutmut are held to their explanations, and the explanations to the sources."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import quant
-from tests.mutation.run import changed_lines, is_killed, readable, table
+from tests.mutation.run import changed_lines, readable, table, verdicts
 from tests.mutation.survivors import CLASSES, LOWEST_SCORE, Mutant, faults_of, read_survivors, score
 
 PACKAGE = Path(quant.__file__).parent
@@ -88,18 +89,31 @@ def test_the_mangled_names_of_mutmut_are_made_readable(name: str, function: str)
     assert readable(name) == function
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "expected"),
-    [(1, "killed", True), (-24, "timeout", True), (-11, "segfault", True), (0, "survived", False), (2, "x", False)],
-)
-def test_what_failed_hung_or_crashed_is_killed(code: int, status: str, expected: bool) -> None:
-    assert is_killed("a", code, status) == expected
+CODES = {"a.red": 1, "a.hung": -24, "b": 0, "c.internal": 3, "c.not_started": 255, "c.memory": -9, "d": None}
+WORDS = {0: "survived", 1: "killed", 2: "x", 3: "killed", 33: "no tests", 255: "timeout"}
+WORDS |= {-9: "segfault", -11: "segfault", -24: "timeout"}
+"""Exit codes and mutmut 3.8's words for them."""
 
 
-def test_tests_that_were_never_run_prove_nothing() -> None:
-    """Where it cannot start pytest, mutmut 3.8 counts the mutant as one that hung, and so as killed."""
-    with pytest.raises(RuntimeError, match="the tests of a could not be started"):
-        is_killed("a", 255, "timeout")
+@pytest.mark.parametrize(("code", "killed"), [(1, True), (-24, True), (-11, True), (0, False), (2, False), (33, False)])
+def test_what_failed_hung_or_crashed_is_killed(code: int, killed: bool) -> None:
+    assert verdicts({"a": code}, WORDS, []) == ({"a": killed}, [])
+
+
+def test_what_was_not_run_to_an_end_has_no_verdict() -> None:
+    """mutmut 3.8 has words for three of them as if they were killed: by an error, by hanging, by a crash."""
+    judged = {"a.red": True, "a.hung": True, "b": False}
+    assert verdicts(CODES, WORDS, []) == (judged, ["c.internal", "c.not_started", "c.memory", "d"])
+
+
+def test_only_what_fits_a_pattern_is_judged() -> None:
+    assert verdicts(CODES, WORDS, ["a.*", "c.m*"]) == ({"a.red": True, "a.hung": True}, ["c.memory"])
+
+
+@pytest.mark.parametrize(("pattern", "count"), [("no.such.*", 0), ("c.*", 3), ("d", 1)])
+def test_where_nothing_has_a_verdict_there_is_none(pattern: str, count: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{count} mutants fit {re.escape(pattern)} and none of them has a verdict"):
+        verdicts(CODES, WORDS, [pattern])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ are only imported before the fork and never computed with, since threads do not 
 
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -32,6 +33,8 @@ SECONDS = 300
 VERDICTS = {0: "survived", 1: "red", -signal.SIGALRM: "red"}
 """How a run of the tests ended -> what it says of the fault; any other end is `BROKEN` and proves nothing."""
 BROKEN = "broken"
+ERROR = re.compile(r"^\S+:\d+: .*", re.MULTILINE)
+"""How `--tb=line` tells of a failure: file, line, error."""
 
 
 def forked(run: Callable[[], int]) -> tuple[int, str]:
@@ -58,9 +61,13 @@ def forked(run: Callable[[], int]) -> tuple[int, str]:
 
 
 def run_tests(tests: Iterable[str]) -> tuple[str, str]:
-    """(verdict, the last lines printed) of these tests, up to the first that fails."""
+    """(verdict, why) of these tests, up to the first that fails: its error, if any, or the last lines printed."""
     code, printed = forked(lambda: int(pytest.main(["-x", *OPTIONS, *tests])))
-    return VERDICTS.get(code, BROKEN), "\n".join(printed.splitlines()[-8:])
+    verdict, last = VERDICTS.get(code, BROKEN), "\n".join(printed.splitlines()[-8:])
+    if verdict != "red":
+        return verdict, last
+    error = ERROR.search(printed)
+    return verdict, error[0].removeprefix(f"{Path.cwd()}{os.sep}") if error else f"no end within {SECONDS} s"
 
 
 def try_fault(tree: Path, fault: Fault) -> tuple[str, str]:
@@ -74,14 +81,13 @@ def try_fault(tree: Path, fault: Fault) -> tuple[str, str]:
 
 def try_all(tree: Path, faults: Sequence[Fault]) -> bool:
     """Try every fault and print its verdict. Whether all were red."""
-    red = True
+    verdicts = set()
     for fault in faults:
-        verdict, printed = try_fault(tree, fault)
-        print(f"{verdict:9}{fault.name}", flush=True)
-        if verdict != "red":
-            red = False
-            print(f"{'':9}quant/{fault.file}: {fault.old!r} -> {fault.new!r}\n{printed}", flush=True)
-    return red
+        verdict, why = try_fault(tree, fault)
+        verdicts.add(verdict)
+        change = "" if verdict == "red" else f"quant/{fault.file}: {fault.old!r} -> {fault.new!r}\n"
+        print(f"{verdict:9}{fault.name}: {change}{why}", flush=True)
+    return verdicts <= {"red"}
 
 
 def main(names: Sequence[str], faults: Iterable[Fault] = FAULTS, libraries: Iterable[str] = LIBRARIES) -> int:

@@ -66,6 +66,14 @@ def test_rounding_has_no_bias_towards_zero() -> None:
     assert error.abs().max().item() <= 0.5
 
 
+def test_each_row_comes_back_by_its_own_scale() -> None:
+    """Of a square matrix, so that there are as many columns as scales."""
+    codes = torch.tensor([[1, 2, -3], [4, 5, 6], [-7, 8, 9]], dtype=torch.int8)
+    scales = torch.tensor([1.0, 10.0, 0.5])
+    expected = [[1.0, 2.0, -3.0], [40.0, 50.0, 60.0], [-3.5, 4.0, 4.5]]
+    assert dequantize_rows(codes, scales).tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (4, 4), (3, 129)])
 def test_codes_and_scales_equal_the_oracle(shape: tuple[int, int], dtype: torch.dtype) -> None:

@@ -17,7 +17,7 @@ FAULTS = (
         "kernels/reference.py",
         "dequantize_rows(codes, scales).t()",
         "dequantize_rows(codes, scales)",
-        (f"{GRADIENTS}::test_gradients_are_those_of_the_dequantized_layer",),
+        (f"{GRADIENTS}::test_the_gradient_through_a_square_weight_is_not_transposed",),
     ),
     Fault(
         "product-in-the-dtype-of-the-activations",
@@ -170,8 +170,8 @@ FAULTS = (
         "slow-way-without-a-word",
         "native/variants.py",
         "    if kernels is None:\n        warnings.warn(",
-        "    if kernels is None:\n        repr(",
-        (f"{LOADING}::test_without_the_extension_importing_quant_is_silent",),
+        '    if kernels is None:\n        return "torch"\n        warnings.warn(',
+        (f"{LOADING}::test_without_the_extension_the_first_use_says_once_what_to_do",),
     ),
     Fault(
         "reference-computes-whatever-the-table-says",

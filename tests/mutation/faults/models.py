@@ -7,6 +7,7 @@ MARKING = "tests/unit/integrations/test_marking.py"
 CONVERT = "tests/unit/test_convert.py"
 CONVERT_REFUSALS = "tests/unit/test_convert_refusals.py"
 SELECTION = "tests/unit/test_selection.py"
+SELECTION_DECLARATIONS = "tests/unit/test_selection_declarations.py"
 
 FAULTS = (
     Fault(
@@ -20,8 +21,8 @@ FAULTS = (
         "tie-of-a-skeleton-not-detected",
         "selection.py",
         "if weight.is_meta and name in declared:",
-        "if weight.is_meta and not declared:",
-        (f"{SELECTION}::test_equal_but_separate_weights_are_not_tied",),
+        "if not weight.is_meta and name in declared:",
+        (f"{SELECTION_DECLARATIONS}::test_ties_that_a_skeleton_declares_hold_both_ways_and_inside_a_part",),
     ),
     Fault(
         "exclude-is-not-anchored",
@@ -108,18 +109,18 @@ FAULTS = (
         (f"{SELECTION}::test_any_name_of_a_shared_layer_selects_it_once",),
     ),
     Fault(
-        "tied-layer-named-is-quantized",
+        "tied-layer-named-is-left-in-silence",
         "selection.py",
         "    if named and name in fixed:\n",
-        "    if named and name in heads:\n",
-        (f"{SELECTION}::test_only_its_exact_name_includes_the_head",),
+        "    if named and name in fixed and name in heads:\n",
+        (f"{SELECTION}::test_naming_a_tied_layer_is_refused",),
     ),
     Fault(
         "shared-layer-is-replaced-once",
         "convert.py",
         "parent._modules[child_name] = replacements[id(child)]",
-        "parent._modules[child_name] = dict(replacements)[id(child)]\n                break",
-        (f"{CONVERT}::test_the_chosen_layers_are_replaced_in_place_and_nothing_else_is_touched",),
+        "parent._modules[child_name] = replacements.pop(id(child))",
+        (f"{CONVERT}::test_a_layer_under_two_names_is_quantized_once_and_stays_one",),
     ),
     Fault(
         "half-the-model-stays-converted-after-an-error",

@@ -7,7 +7,6 @@ BLOCKWISE = "tests/unit/test_blockwise.py"
 FLUSHED_SUBNORMALS = "tests/unit/test_flushed_subnormals.py"
 INT8 = "tests/unit/test_int8.py"
 PACKING = "tests/unit/test_packing.py"
-TENSOR = "tests/unit/test_tensor.py"
 
 FAULTS = (
     Fault(
@@ -22,7 +21,7 @@ FAULTS = (
         "numerics/int8.py",
         "return codes.float() * scales[:, None]",
         "return codes.float() * scales[None, :]",
-        (f"{TENSOR}::test_dequantize_rounds_the_float32_values_to_the_source_s_dtype",),
+        (f"{INT8}::test_each_row_comes_back_by_its_own_scale",),
     ),
     Fault(
         "int8-truncates",
