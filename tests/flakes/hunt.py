@@ -5,10 +5,10 @@
     python -m tests.flakes.hunt --first 1712 --times 1           one run again, by its seed
 
 Each run shuffles the files and the tests in them by a seed of its own, draws new hypothesis examples, and shares the
-machine with processes that keep every core busy. A test that fails is listed with the seeds of the runs in which it
-did; their whole output, with the hypothesis blobs, is kept in the folder `--keep`. The exit code is 1 where a run was
-not green, which includes one that collected nothing. The last line counts the runs and those that were not green, so
-that several hunts can be added up. Needs the extra `mutation`, for pytest-random-order.
+machine with others: `--at-once` of them, each as large as the machine, are the load for each other, which costs no time
+as processes that compute for nothing would. A test that fails is listed with the seeds of the runs in which it did;
+their whole output, with the hypothesis blobs, is kept in the folder `--keep`. The exit code is 1 where a run was not
+green, which includes one that collected nothing. Needs the extra `mutation`, for pytest-random-order.
 """
 
 import argparse
@@ -18,24 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BUSY = "import itertools\nfor _ in itertools.count(): pass"
-
-
-@contextmanager
-def busy(processes: int) -> Iterator[None]:
-    """So many processes that compute for nothing."""
-    started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
 
 
 def command(seed: int, tests: Sequence[str]) -> list[str]:
@@ -44,8 +31,9 @@ def command(seed: int, tests: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", "-rfE", *order, *tests]
 
 
-def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str]:
-    """(exit code, output) of one run in `folder`, the root of a repository."""
+def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str, float]:
+    """(exit code, output, seconds) of one run in `folder`, the root of a repository."""
+    began = time.monotonic()
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "random"}
     done = subprocess.run(
         command(seed, tests),
@@ -56,7 +44,7 @@ def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    return done.returncode, done.stdout
+    return done.returncode, done.stdout, time.monotonic() - began
 
 
 def failed_tests(output: str) -> list[str]:
@@ -64,21 +52,21 @@ def failed_tests(output: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)))
 
 
-def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, folder: Path = ROOT) -> bool:
+def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, at_once: int = 1, folder: Path = ROOT) -> bool:
     """Run once for each seed, of which there is at least one, and print what comes of it. Whether all were green."""
     seeds_of: dict[str, list[int]] = {}
     not_green = 0
     keep.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:
-        began = time.monotonic()
-        code, output = run(seed, tests, folder)
-        if code:
-            not_green += 1
-            (keep / f"{seed}.log").write_text(output, encoding="utf-8")
-            for test in failed_tests(output) or [f"pytest ended with code {code}"]:
-                seeds_of.setdefault(test, []).append(seed)
-        last = (output.splitlines() or [""])[-1]
-        print(f"seed {seed}: code {code} after {time.monotonic() - began:.0f} s: {last}", flush=True)
+    with ThreadPoolExecutor(at_once) as pool:
+        runs = pool.map(lambda seed: run(seed, tests, folder), seeds)
+        for seed, (code, output, seconds) in zip(seeds, runs, strict=True):
+            if code:
+                not_green += 1
+                (keep / f"{seed}.log").write_text(output, encoding="utf-8")
+                for test in failed_tests(output) or [f"pytest ended with code {code}"]:
+                    seeds_of.setdefault(test, []).append(seed)
+            last = (output.splitlines() or [""])[-1]
+            print(f"seed {seed}: code {code} after {seconds:.0f} s: {last}", flush=True)
     for test, where in sorted(seeds_of.items()):
         print(f"{len(where)} of {len(seeds)} runs: {test} (seeds {', '.join(map(str, where))}; {keep})")
     print(f"{len(seeds)} runs (seeds {seeds[0]} to {seeds[-1]}), {not_green} not green, {len(seeds_of)} failures")
@@ -91,14 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("tests", nargs="*", help="files or folders; the whole suite by default")
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--first", type=int, default=1, help="seed of the first run; each next one is one more")
-    parser.add_argument("--load", type=int, default=os.cpu_count() or 1, help="busy processes beside the suite")
+    parser.add_argument("--at-once", type=int, default=3, help="runs beside each other, the load of each")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir(), "flakes"), help="for failed runs")
     options = parser.parse_args(arguments)
-    if options.times < 1:
-        parser.error("--times is at least 1")
-    with busy(options.load):
-        green = hunt(range(options.first, options.first + options.times), options.tests, options.keep)
-    return 0 if green else 1
+    if options.times < 1 or options.at_once < 1:
+        parser.error("--times and --at-once are at least 1")
+    seeds = range(options.first, options.first + options.times)
+    return 0 if hunt(seeds, options.tests, options.keep, options.at_once) else 1
 
 
 if __name__ == "__main__":

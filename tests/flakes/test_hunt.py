@@ -1,24 +1,24 @@
 """The hunt for flaky tests finds one that depends on the order, and says with which seeds."""
 
 import re
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.flakes import hunt as hunting
-from tests.flakes.hunt import busy, command, failed_tests, hunt, main, run
+from tests.flakes.hunt import command, failed_tests, hunt, main, run
 
 
 def test_what_failed_is_listed_with_its_seeds_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = {
-        1: (0, "2 passed"),
-        2: (1, "FAILED a.py::test_b - x\n1 failed"),
-        3: (5, "nothing"),
-        4: (1, "FAILED a.py::test_b"),
+        1: (0, "2 passed", 1.0),
+        2: (1, "FAILED a.py::test_b - x\n1 failed", 1.0),
+        3: (5, "nothing", 1.0),
+        4: (1, "FAILED a.py::test_b", 1.0),
     }
     monkeypatch.setattr(hunting, "run", lambda seed, tests, folder: outputs[seed])
     assert not hunt(range(1, 5), [], tmp_path / "kept")
@@ -39,7 +39,7 @@ def test_what_failed_is_listed_with_its_seeds_and_kept(
 def test_a_run_is_shuffled_by_its_seed(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: none\n", encoding="utf-8")
     (tmp_path / "test_some.py").write_text("".join(f"def test_{n}(): pass\n" for n in range(9)), encoding="utf-8")
-    code, output = run(7, ["-vv"], tmp_path)
+    code, output, _ = run(7, ["-vv"], tmp_path)
     assert code == 0, output
     order = re.findall(r"test_some\.py::test_(\d)", output)
     assert sorted(order) == list("012345678")
@@ -59,24 +59,25 @@ def test_failures_and_errors_are_read_from_the_summary() -> None:
     assert failed_tests(output) == ["tests/a.py::test_b[c d-e]", "tests/a.py::test_d"]
 
 
-def test_busy_processes_end_with_the_block() -> None:
-    before = set(psutil.Process().children())
-    started: set[psutil.Process] = set()
+def test_so_many_runs_as_asked_for_share_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first three wait for each other, so that fewer would never end; their lines come in the order of seeds."""
+    together = threading.Barrier(3)
 
-    def fail() -> None:
-        with busy(2):
-            started.update(set(psutil.Process().children()) - before)
-            assert all(process.is_running() for process in started)
-            raise RuntimeError
+    def fake(seed: int, tests: object, folder: object) -> tuple[int, str, float]:
+        together.wait(timeout=60)
+        return 0, f"output {seed}", 1.0
 
-    with pytest.raises(RuntimeError):
-        fail()
-    assert len(started) == 2
-    assert not any(process.is_running() for process in started)
+    monkeypatch.setattr(hunting, "run", fake)
+    assert hunt(range(1, 7), [], tmp_path, at_once=3)
+    lines = [f"seed {seed}: code 0 after 1 s: output {seed}" for seed in range(1, 7)]
+    assert capsys.readouterr().out.splitlines()[:-1] == lines
 
 
-def test_a_hunt_of_no_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--times", "--at-once"])
+def test_a_hunt_of_no_runs_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--times", "0"])
+        main([option, "0"])
     assert ended.value.code == 2
-    assert "--times is at least 1" in capsys.readouterr().err
+    assert "--times and --at-once are at least 1" in capsys.readouterr().err
