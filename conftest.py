@@ -1,11 +1,11 @@
 """What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
-leaks to the next test; several processes where that is quicker; a limit on what a test may take; benchmarks that take
-time only when asked to; and the README's Python is run as a test.
+leaks to the next test; several processes where that is quicker; a look at what a test takes; benchmarks that take time
+only when asked to; and the README's Python is run as a test.
 """
 
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,13 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-pytest_plugins = ["tests.benchmarks.gating.plugin", "pytester"]
+pytest_plugins = ["tests.benchmarks.gating.plugin", "tests.slow_tests", "pytester"]
 
 TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
 
 
 MOST_PROCESSES = 8
 """Each imports torch and collects all tests, and the longest file cannot be split: more of them gain nothing."""
-
-SLOW = 20.0
-"""CPU seconds, with those of subprocesses, that a test may take without the marker `slow`, its fixtures included.
-
-Not seconds on the clock, which depend on what else the machine does. Measured on a busy machine of two cores: two tests
-take 20 s and are marked, the next one takes 12 s, the tenth 4 s.
-"""
 
 
 def takes_timings(config: pytest.Config) -> bool:
@@ -89,30 +82,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_PROCESSES)
-
-
-spent_before = pytest.StashKey[float]()
-
-
-def spent() -> float:
-    """CPU seconds of this process and of the subprocesses that it has waited for."""
-    return sum(os.times()[:4])
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note what was spent before the test and the fixtures that it is the first to use."""
-    item.stash[spent_before] = spent()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test that is slow and not marked so. Random examples are five times as many: not held to it."""
-    result = yield
-    taken = spent() - item.stash[spent_before]
-    if taken > SLOW and "slow" not in item.keywords and settings.get_current_profile_name() == "ci":
-        pytest.fail(f"took {taken:.1f} s of CPU time: make it cheaper, or mark it slow", pytrace=False)
-    return result
 
 
 def global_state() -> dict[str, object]:

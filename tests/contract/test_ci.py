@@ -26,10 +26,12 @@ def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
 
 
 def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
-    """Benchmarks, once and untimed, and the limit on coverage, which is pytest's option on the README's own command."""
+    """Benchmarks, once and untimed, and the limits on coverage and on slow tests, which are pytest's options on the
+    README's own command.
+    """
     script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
     assert [line.rpartition("&& ")[2] for line in script] == [
-        "export PYTEST_ADDOPTS=--cov",
+        "export PYTEST_ADDOPTS='--slow-tests=fail --cov'",
         '.venv/bin/python -m pytest -m "not gpu"',
         "unset PYTEST_ADDOPTS",
         ".venv/bin/python -m pytest tests/benchmarks",
@@ -37,7 +39,7 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
     suite, benchmarks = (step for step in steps if "-m pytest" in step.get("run", ""))
     assert suite["run"] == 'python -m pytest -m "not gpu"'
-    assert "'--cov'" in suite["env"]["PYTEST_ADDOPTS"]
+    assert "'--slow-tests=fail --cov'" in suite["env"]["PYTEST_ADDOPTS"]
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
     assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
 

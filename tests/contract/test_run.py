@@ -1,6 +1,7 @@
-"""How the suite runs: in several processes where that is quicker, and without tests that are slow by accident."""
+"""How the suite runs: in several processes where that is quicker, and telling of tests that are slow by accident."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,15 @@ def run_pytest(*arguments: object) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """Options without the root's conftest, which imports torch in every process, and without plugins that are not
+    needed.
+    """
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return "-p", "quant.pytest_plugin", "-p", "xdist"
 
 
 def processes(monkeypatch: pytest.MonkeyPatch, arguments: list[str], cores: int, gpu: bool, **options: Any) -> int:
@@ -61,11 +71,9 @@ def test_one_process_uses_the_gpu(monkeypatch: pytest.MonkeyPatch, markexpr: str
     assert processes(monkeypatch, ["tests"], 4, gpu=True, markexpr=markexpr) == expected
 
 
-def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, light: tuple[object, ...]) -> None:
     (tmp_path / "test_one.py").write_text("def test_one(): assert 1 == 1", encoding="utf-8")
-    # Without the root's conftest, which imports torch in every process, and without plugins that nothing here needs.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    several = ["-p", "quant.pytest_plugin", "-p", "xdist", "--rootdir", tmp_path, "-n", "2", tmp_path]
+    several = [*light, "--rootdir", tmp_path, "-n", "2", tmp_path]
     done = run_pytest("-k", "nothing_has_this_name", *several)
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
     assert "2 workers" in done.stdout
@@ -93,16 +101,15 @@ def test_options_of_the_environment_reach_every_process_but_no_test(
     assert "Total coverage: 100.00%" in done.stdout
 
 
-def test_a_test_that_is_slow_fails_unless_it_is_marked(tmp_path: Path) -> None:
-    """CPU time counts, a fixture's and a subprocess' too; time that is slept away does not."""
-    program = """
+SLOW_AND_QUICK = """
 import subprocess, sys, time
-import conftest, pytest
+import pytest
+from tests import slow_tests
 
-conftest.SLOW = 0.25
+slow_tests.SLOW = 0.25
 
-def burn():
-    end = time.process_time() + 0.3
+def burn(seconds=0.3):
+    end = time.process_time() + seconds
     while time.process_time() < end:
         pass
 
@@ -114,7 +121,7 @@ def test_unmarked(): burn()
 def test_fixture(burnt): pass
 
 def test_subprocess():
-    program = "import time\\nwhile time.process_time() < 0.3: pass"
+    program = "import time\\nwhile time.process_time() < 0.6: pass"
     subprocess.run([sys.executable, "-S", "-c", program], check=True)
 
 @pytest.mark.slow
@@ -126,9 +133,21 @@ def test_failed():
     burn()
     raise KeyError("its own")
 """
-    (tmp_path / "test_slow.py").write_text(program, encoding="utf-8")
+"""CPU time counts, a fixture's and a subprocess' too; time that is slept away does not."""
+
+
+@pytest.fixture
+def slow_suite(tmp_path: Path, light: tuple[object, ...]) -> tuple[object, ...]:
+    """Options that run `SLOW_AND_QUICK`."""
+    (tmp_path / "test_slow.py").write_text(SLOW_AND_QUICK, encoding="utf-8")
+    return *light, "-p", "tests.slow_tests", "--rootdir", tmp_path, tmp_path / "test_slow.py"
+
+
+def test_a_test_that_is_slow_fails_where_asked_unless_it_is_marked(
+    tmp_path: Path, slow_suite: tuple[object, ...]
+) -> None:
     results = tmp_path / "results.xml"
-    done = run_pytest("-p", "conftest", "--rootdir", tmp_path, "--junit-xml", results, tmp_path / "test_slow.py")
+    done = run_pytest(*slow_suite, "-n", "0", "--slow-tests=fail", "--junit-xml", results)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     cases = ElementTree.parse(results).iter("testcase")
     failures = {case.get("name"): [failure.get("message", "") for failure in case.iter("failure")] for case in cases}
@@ -137,3 +156,17 @@ def test_failed():
     assert "its own" in failures["test_failed"][0]
     slow = {name for name, messages in failures.items() if any("s of CPU time" in message for message in messages)}
     assert slow == {"test_unmarked", "test_fixture", "test_subprocess"}
+    assert "slow tests:" not in done.stdout
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_slow_tests_of_all_processes_are_listed_and_pass_otherwise(
+    workers: int, slow_suite: tuple[object, ...]
+) -> None:
+    done = run_pytest(*slow_suite, "-n", workers, "--deselect=test_slow.py::test_failed")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
+    assert (f"{workers} workers" in done.stdout) == (workers > 0)
+    listed = re.findall(r"^(\d\.\d) s of CPU time: test_slow.py::(\w+)$", done.stdout, re.MULTILINE)
+    assert [float(taken) for taken, _ in listed] == sorted((float(taken) for taken, _ in listed), reverse=True)
+    assert listed[0][1] == "test_subprocess"
+    assert sorted(name for _, name in listed) == ["test_fixture", "test_subprocess", "test_unmarked"]

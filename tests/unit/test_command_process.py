@@ -66,6 +66,7 @@ def taken_up(model: Path, killed: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow  # with the commands, measured: 8.4 s
 def test_a_command_that_was_killed_is_finished_to_the_bit(model: Path, killed: Path, taken_up: list[str]) -> None:
     tensors = len(open_checkpoint(killed).tensors)
     kept, _, rest = taken_up[0].removeprefix("resumed: ").partition(" ")

@@ -20,6 +20,7 @@ def request_(model_folder: Path, text_file: Path) -> Request:
     return short_request(model_folder, text_file)
 
 
+@pytest.mark.slow  # every scheme loads, scores and generates, measured: 11 s
 def test_every_variant_makes_a_record(request_: Request) -> None:
     """Asked for nothing in particular: all of them, bitsandbytes' too, on the tiny model."""
     baseline, *others = compare(dataclasses.replace(request_, schemes=None)).results

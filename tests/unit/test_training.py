@@ -74,6 +74,7 @@ def runs(texts: Path, tmp_path_factory: pytest.TempPathFactory, single_threaded:
     return Runs(*folders)
 
 
+@pytest.mark.slow  # with the trainings, measured: 8 s
 def test_the_same_seed_gives_the_same_bytes(runs: Runs) -> None:
     first, second = (
         {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "training.json"}

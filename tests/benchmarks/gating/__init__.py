@@ -6,6 +6,6 @@ takes place, between runs of one machine key and over all benchmarks of both, or
 
 `machine` is the key under which timings compare, `stored` compares a run with an earlier one, `ratios` holds times of
 one run to each other, `file` keeps the measured limits, `measure` measures them (`python -m
-tests.benchmarks.gating.measure`). Those are plain functions over the JSON that pytest-benchmark writes; `plugin` calls
-them where pytest asks.
+tests.benchmarks.gating.measure`). Those are plain functions over the JSON that pytest-benchmark writes; `gate` calls
+them on what one session has timed, and `plugin` asks it where pytest asks.
 """

@@ -12,8 +12,15 @@ from typing import Any
 from tests.benchmarks.gating.machine import Key, differences
 from tests.benchmarks.gating.ratios import ALPHA, Measured, bounds
 
+RATIOS = Path("tests/benchmarks/ratios.json")
+"""The file of this repository, from its root."""
+
 Machine = dict[str, Any]
-"""{"key": ..., "provenance": ..., "ratios": {name: {"values": [...], "measured": ..., "limit": ...}}}"""
+"""{"key": ..., "provenance": ..., "ratios": {name: {"values": [...], ...}}}
+
+Of each ratio values: in every run; spread: the largest over the smallest, less 1; and what follows for one more run,
+measured, stale_below, limit, catches: `Measured`'s center, low, high and catches.
+"""
 
 
 def machine_record(key: Key, provenance: Mapping[str, Any], values: Mapping[str, Sequence[float]]) -> Machine:
@@ -28,6 +35,7 @@ def machine_record(key: Key, provenance: Mapping[str, Any], values: Mapping[str,
             "values": found,
             "spread": float(f"{spread:.3g}"),
             **{field: float(f"{value:.4g}") for field, value in figures.items()},
+            "catches": float(f"{measured.catches:.3g}"),
         }
     return {"key": dict(key), "provenance": dict(provenance), "ratios": ratios}
 
@@ -55,7 +63,7 @@ def read(path: Path) -> list[Machine]:
             )
             for machine in json.loads(text)["machines"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a file of ratios ({error}): {REMEDY}") from error
     if render(machines) != text:
         raise ValueError(f"{path} does not read as it is written, so it was edited by hand: {REMEDY}")

@@ -1,12 +1,16 @@
 """The machine key: what two timings must have in common before they may be compared.
 
 Not the whole of what pytest-benchmark records, which differs with the momentary clock rate and would refuse everything.
+Nor Python and the packages beside torch: what a new version of them does to the times is what a comparison may be for.
+They are recorded beside the key, for the limits that come from several runs.
 """
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 Key = Mapping[str, object]
@@ -30,6 +34,17 @@ def current_key() -> dict[str, object]:
         "driver": nvidia_driver(Path("/proc/driver/nvidia/version")) if gpus else None,
         "cuda": torch.version.cuda if gpus else None,
     }
+
+
+def current_software() -> dict[str, str | None]:
+    """The versions of Python and of the packages that are timed in this process; None for one that is not installed."""
+    software: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "bitsandbytes"):
+        try:
+            software[package] = version(package)
+        except PackageNotFoundError:
+            software[package] = None
+    return software
 
 
 def nvidia_driver(path: Path) -> str | None:

@@ -1,23 +1,23 @@
 """`python -m tests.benchmarks.gating.measure [--runs N]`: measures the limits of the ratios on this machine, anew.
 
 Runs the benchmarks that a pair names, and no others, in as many sessions as there are runs (`FEWEST_RUNS` unless told
-otherwise), one after the other, and writes what this machine's key has in the file of ratios. The machine must have
-nothing else to do. `--from FILE...` takes runs that `--benchmark-json` wrote, for instance on several days.
+otherwise), one after the other, writes what this machine's key has in the file of ratios, and prints which slowdowns
+the limits see. The machine must have nothing else to do. `--from FILE...` takes runs that `--benchmark-json` wrote, for
+instance on several days: with the same versions, which are read from the runs.
 """
 
 import argparse
-import platform
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.gating.file import machine_record, write
+from tests.benchmarks.gating.file import RATIOS, Machine, machine_record, write
 from tests.benchmarks.gating.machine import differences
-from tests.benchmarks.gating.plugin import RATIOS
 from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, measured_ratios
 from tests.benchmarks.gating.stored import Run, machine_key, read_run
 
@@ -40,12 +40,8 @@ def values_of(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, list[floa
     """Name of a pair -> its ratio in every run.
 
     Raises:
-        ValueError: if runs are of different keys, or one lacks a pair.
+        ValueError: if one lacks a pair.
     """
-    for run in runs:
-        differing = differences(machine_key(runs[0]), machine_key(run))
-        if differing or not machine_key(run):
-            raise ValueError(f"the runs are not of one machine: {'; '.join(differing) or 'they have no key'}")
     found = [measured_ratios(run, pairs) for run in runs]
     lacking = sorted({pair.name for pair in pairs for ratios in found if pair.name not in ratios})
     if lacking:
@@ -53,21 +49,63 @@ def values_of(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, list[floa
     return {pair.name: [ratios[pair.name] for ratios in found] for pair in pairs}
 
 
-def write_limits(runs: Sequence[Run], pairs: Sequence[Pair], command: str, path: Path) -> None:
-    """Put what `runs` measured in the file at `path`, in the place of what it has for their key."""
+def common(records: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any]:
+    """The record that all runs have.
+
+    Raises:
+        ValueError: if they differ or one is empty.
+    """
+    for record in records:
+        differing = differences(records[0], record)
+        if differing or not record:
+            raise ValueError(f"the runs are not of one {what}: {'; '.join(differing) or 'they do not record it'}")
+    return records[0]
+
+
+def write_limits(runs: Sequence[Run], pairs: Sequence[Pair], command: str, path: Path) -> Machine:
+    """Put what `runs` measured in the file at `path`, in the place of what it has for their key.
+
+    Raises:
+        ValueError: if runs are of different machine keys, of different versions of Python or packages, or do not record
+            them, or if one lacks a pair.
+    """
+    key = common([machine_key(run) for run in runs], "machine")
+    software = dict(common([run["machine_info"].get("software", {}) for run in runs], "set of versions"))
     provenance = {
         "dates": sorted({run["datetime"][:10] for run in runs}),
-        "commits": sorted({run["commit_info"]["id"] + ("+" if run["commit_info"]["dirty"] else "") for run in runs}),
+        "commits": sorted({commit_of(run) for run in runs}),
         "command": command,
         "runs": len(runs),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in ("torch", "transformers", "bitsandbytes")},
+        "python": software.pop("python"),
+        "versions": software,
     }
-    write(path, machine_record(machine_key(runs[0]), provenance, values_of(runs, pairs)))
+    machine = machine_record(key, provenance, values_of(runs, pairs))
+    write(path, machine)
+    return machine
+
+
+def commit_of(run: Run) -> str:
+    """Its hash, with a + where the working tree had changes."""
+    commit = run["commit_info"]
+    return (commit["id"] or "unknown") + ("+" if commit["dirty"] else "")
+
+
+def summary(machine: Machine) -> str:
+    """What slowdowns the limits see, of the median ratio and of the one that sees least."""
+    ratios = machine["ratios"]
+    slowdowns = {
+        "is seen in every second run": {name: ratio["limit"] / ratio["measured"] - 1 for name, ratio in ratios.items()},
+        "is caught": {name: ratio["catches"] for name, ratio in ratios.items()},
+    }
+    lines = []
+    for happens, by_ratio in slowdowns.items():
+        median, worst = statistics.median(by_ratio.values()), max(by_ratio, key=lambda name: by_ratio[name])
+        lines.append(f"A slowdown {happens} from {median:.1%} on (median), {by_ratio[worst]:.1%} at worst ({worst}).")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Parse the command line and measure."""
+    """Parse the command line, measure, and print what the limits see."""
     from tests.benchmarks.pairs import all_pairs  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gating.measure", description=__doc__)
@@ -78,10 +116,14 @@ def main() -> None:
     count = len(arguments.files) if arguments.files else arguments.runs
     if count < FEWEST_RUNS:
         parser.error(f"{count} runs are too few to know their spread: {FEWEST_RUNS} or more")
+    command = shlex.join(["python", "-m", "tests.benchmarks.gating.measure", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         files = arguments.files or take_runs(count, all_pairs(), Path(folder))
-        command = shlex.join(["python", "-m", "tests.benchmarks.gating.measure", *sys.argv[1:]])
-        write_limits([read_run(file) for file in files], all_pairs(), command, arguments.ratios)
+        try:
+            machine = write_limits([read_run(file) for file in files], all_pairs(), command, arguments.ratios)
+        except ValueError as error:
+            parser.error(str(error))
+    print(summary(machine))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,8 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_machine_id
 
 from tests.benchmarks.gating import hookspec, machine, stored
-from tests.benchmarks.gating.file import limits_of, read
-from tests.benchmarks.gating.ratios import Verdict, judge, measured_ratios
-from tests.benchmarks.gating.stored import Run
-
-RATIOS = Path("tests/benchmarks/ratios.json")
-GATE = pytest.StashKey["Gate"]()
+from tests.benchmarks.gating.file import RATIOS
+from tests.benchmarks.gating.gate import GATE, Gate, find_failures
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -62,27 +58,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "one is missing (whole), or only take timings (off).",
     )
     group.addoption("--benchmark-ratios", metavar="FILE", type=Path, help=f"The limits of ratios, default {RATIOS}.")
-
-
-class Gate:
-    """What one session is compared with, and what came of it.
-
-    key: of this machine; earlier: the stored runs to compare with; missing: why there is none although one was asked
-    for; failures: None until they have been looked for; notes: what a reader should know.
-    """
-
-    def __init__(self, key: machine.Key) -> None:
-        self.key = key
-        self.earlier: list[Run] = []
-        self.missing = ""
-        self.checks: list[stored.TimeCheck] = []
-        self.failures: list[str] | None = None
-        self.notes: list[str] = []
-
-    def lines(self) -> list[str]:
-        """Everything for which the session fails."""
-        first = f"{self.missing}\n  this run is stored: the next one is compared with it"
-        return [*([first] if self.missing else []), *(self.failures or [])]
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -158,9 +133,10 @@ def pytest_benchmark_compare_machine_info(
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Put the key in the record."""
+    """Put the key in the record, and what else the times may come from."""
     gate = config.stash.get(GATE, None)
     machine_info["quant"] = gate.key if gate else machine.current_key()
+    machine_info["software"] = machine.current_software()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -195,50 +171,6 @@ class NothingToStore:
             gate = session.config.stash.setdefault(GATE, Gate({}))
             gate.notes.append("nothing was stored: no benchmark has run")
         return (yield)
-
-
-def this_run(benchmarks: Any) -> Run:
-    """What has been timed, as pytest-benchmark would store it. A round trip through JSON makes stored and new alike."""
-    timed = [each.as_dict(include_data=False) for each in benchmarks.benchmarks if each and not each.has_error]
-    run: Run = json.loads(json.dumps({"benchmarks": timed}, default=str))
-    return run
-
-
-def hold_ratios(config: pytest.Config, run: Run, key: machine.Key) -> Verdict:
-    """Hold the ratios of `run` to the portable limits and to those measured under its key."""
-    path = config.rootpath / (config.getoption("benchmark_ratios") or RATIOS)
-    pairs = [pair for found in config.hook.pytest_benchmark_pairs(config=config) for pair in found]
-    ratios = measured_ratios(run, pairs)
-    try:
-        limits = limits_of(read(path), key)
-    except ValueError as error:
-        return Verdict([str(error)], [], 0)
-    verdict = judge(ratios, pairs, limits, config.getoption("benchmark_gate") == "whole")
-    if limits is None and ratios:
-        verdict.notes.append(f"{path.name} has no limits of this machine: only what holds on every one was checked")
-    verdict.notes.append(f"{verdict.held} of {len(pairs)} ratios held to a limit")
-    return verdict
-
-
-def find_failures(config: pytest.Config) -> Gate:
-    """Compare and hold this session's run, once; a second call gives the same gate."""
-    benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
-    gate = config.stash.setdefault(GATE, Gate({}))
-    if gate.failures is not None:
-        return gate
-    gate.failures = []
-    run = this_run(benchmarks)
-    if (gate.earlier or gate.missing) and not run["benchmarks"]:
-        gate.failures.append("a comparison was asked for and no benchmark has run")
-        gate.missing = ""
-    for earlier in gate.earlier if run["benchmarks"] else []:
-        gate.failures += stored.compare(run, earlier, gate.checks, dict(config.getoption("benchmark_compare_extra")))
-    mode = config.getoption("benchmark_gate")
-    if mode == "whole" or (mode == "ran" and run["benchmarks"]):
-        verdict = hold_ratios(config, run, gate.key or machine.current_key())
-        gate.failures += verdict.failures
-        gate.notes += verdict.notes
-    return gate
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

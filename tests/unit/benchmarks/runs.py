@@ -4,6 +4,8 @@ from typing import Any
 
 KEY = {"cpu": "A", "threads": 2, "torch": "2.13.0", "kernels": "avx512", "gpu": None, "driver": None, "cuda": None}
 
+SOFTWARE = {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "bitsandbytes": None}
+
 
 def run(medians: dict[str, float], extra: dict[str, Any] | None = None, **key: Any) -> dict[str, Any]:
     """A run with these medians by test id, the same `extra` noted by each, on the machine `KEY` but for `key`."""
@@ -12,7 +14,7 @@ def run(medians: dict[str, float], extra: dict[str, Any] | None = None, **key: A
         for name, median in medians.items()
     ]
     return {
-        "machine_info": {"quant": {**KEY, **key}},
+        "machine_info": {"quant": {**KEY, **key}, "software": dict(SOFTWARE)},
         "benchmarks": benchmarks,
         "datetime": "2026-01-02T03:04:05",
         "commit_info": {"id": "c0ffee", "dirty": False},

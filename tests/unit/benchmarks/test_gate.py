@@ -120,6 +120,11 @@ def test_a_regression_that_is_stored_is_not_what_the_next_run_is_compared_with(m
     assert measured.pytest(*COMPARE, speeds=slow)[0] == 0
 
 
+def test_a_stored_run_says_where_it_is_from(measured: Project) -> None:
+    (run,) = measured.stored()
+    assert run["machine_info"] == {"quant": KEY, "software": machine.current_software()}
+
+
 def test_renamed_benchmarks_fail_on_both_sides(measured: Project) -> None:
     code, printed = measured.pytest(*COMPARE, speeds={"a": 1.0, "c": 2.0})
     assert code == 1
@@ -192,7 +197,7 @@ def test_a_comparison_that_cannot_take_place_is_refused(options: tuple[str, ...]
 
 def with_limits(project: Project) -> Project:
     """Limits of a / b around 0.5, measured on the machine `KEY`."""
-    record = machine_record(KEY, {"runs": 5}, {"a / b": [0.5, 0.501, 0.499, 0.5, 0.5]})
+    record = machine_record(KEY, {"runs": 10}, {"a / b": [0.5, 0.501, 0.499, 0.5, 0.5] * 2})
     (project.folder / "tests" / "benchmarks").mkdir(parents=True)
     write(project.folder / "tests" / "benchmarks" / "ratios.json", record)
     return project

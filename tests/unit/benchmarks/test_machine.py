@@ -1,12 +1,15 @@
-"""The machine key under which timings compare."""
+"""The machine key under which timings compare, and the versions that are recorded beside it."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
-from tests.benchmarks.gating.machine import current_key, differences, folder_name, nvidia_driver
-from tests.unit.benchmarks.runs import KEY
+from tests.benchmarks.gating.machine import current_key, current_software, differences, folder_name, nvidia_driver
+from tests.unit.benchmarks.runs import KEY, SOFTWARE
 
 
 def test_this_machine_has_a_key_with_every_field() -> None:
@@ -14,6 +17,17 @@ def test_this_machine_has_a_key_with_every_field() -> None:
     assert list(key) == list(KEY)
     assert (key["threads"], key["torch"]) == (torch.get_num_threads(), torch.__version__)
     assert (key["gpu"] is None) == (not torch.cuda.is_available()) == (key["cuda"] is None)
+
+
+def test_the_versions_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own word for its version has the same public part as its package's, and may have a local one."""
+    software = current_software()
+    assert list(software) == list(SOFTWARE)
+    assert software["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert software["transformers"] == transformers.__version__
+    assert Version(str(software["torch"])).public == Version(torch.__version__).public
+    monkeypatch.setattr(sys, "path", [])
+    assert [current_software()[package] for package in ("torch", "transformers", "bitsandbytes")] == [None] * 3
 
 
 @pytest.mark.parametrize("field", KEY)

@@ -1,0 +1,85 @@
+"""What one session is held to, and what came of it, which is found once.
+
+A run is marked when it is stored, before pytest sets the exit code and prints: all of them need the same failures, and
+not every run is stored. So the first to ask has them looked for, in all that has been timed, and the gate keeps them.
+`plugin` says before anything runs what there is to compare with.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.gating import machine, stored
+from tests.benchmarks.gating.file import RATIOS, limits_of, read
+from tests.benchmarks.gating.ratios import Findings, hold, measured_ratios
+from tests.benchmarks.gating.stored import Run
+
+
+class Gate:
+    """What one session is compared with, and what came of it.
+
+    key: of this machine; earlier: the stored runs to compare with; missing: why there is none although one was asked
+    for; failures: None until they have been looked for; notes: what a reader should know.
+    """
+
+    def __init__(self, key: machine.Key) -> None:
+        self.key = key
+        self.earlier: list[Run] = []
+        self.missing = ""
+        self.checks: list[stored.TimeCheck] = []
+        self.failures: list[str] | None = None
+        self.notes: list[str] = []
+
+    def lines(self) -> list[str]:
+        """Everything for which the session fails."""
+        first = f"{self.missing}\n  this run is stored: the next one is compared with it"
+        return [*([first] if self.missing else []), *(self.failures or [])]
+
+
+GATE = pytest.StashKey[Gate]()
+
+
+def find_failures(config: pytest.Config) -> Gate:
+    """Compare and hold this session's run, once; a second call gives the same gate."""
+    benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    gate = config.stash.setdefault(GATE, Gate({}))
+    if gate.failures is not None:
+        return gate
+    gate.failures = []
+    run = this_run(benchmarks)
+    if (gate.earlier or gate.missing) and not run["benchmarks"]:
+        gate.failures.append("a comparison was asked for and no benchmark has run")
+        gate.missing = ""
+    for earlier in gate.earlier if run["benchmarks"] else []:
+        gate.failures += stored.compare(run, earlier, gate.checks, dict(config.getoption("benchmark_compare_extra")))
+    mode = config.getoption("benchmark_gate")
+    if mode == "whole" or (mode == "ran" and run["benchmarks"]):
+        found = hold_ratios(config, run, gate.key or machine.current_key())
+        gate.failures += found.failures
+        gate.notes += found.notes
+    return gate
+
+
+def this_run(benchmarks: Any) -> Run:
+    """What has been timed, as pytest-benchmark would store it. A round trip through JSON makes stored and new alike."""
+    timed = [each.as_dict(include_data=False) for each in benchmarks.benchmarks if each and not each.has_error]
+    run: Run = json.loads(json.dumps({"benchmarks": timed}, default=str))
+    return run
+
+
+def hold_ratios(config: pytest.Config, run: Run, key: machine.Key) -> Findings:
+    """Hold the ratios of `run` to the portable limits and to those measured under its key."""
+    path: Path = config.rootpath / (config.getoption("benchmark_ratios") or RATIOS)
+    pairs = [pair for found in config.hook.pytest_benchmark_pairs(config=config) for pair in found]
+    ratios = measured_ratios(run, pairs)
+    try:
+        limits = limits_of(read(path), key)
+    except ValueError as error:
+        return Findings([str(error)], [], 0)
+    findings = hold(ratios, pairs, limits, config.getoption("benchmark_gate") == "whole")
+    if limits is None and ratios:
+        findings.notes.append(f"{path.name} has no limits of this machine: only what holds on every one was checked")
+    findings.notes.append(f"{findings.held} of {len(pairs)} ratios held to a limit")
+    return findings

@@ -1,0 +1,168 @@
+"""Measuring the limits of ratios: from sessions of its own, with a stand-in for them here, or from stored runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.gating import measure
+from tests.benchmarks.gating.file import read
+from tests.benchmarks.gating.measure import values_of, write_limits
+from tests.benchmarks.gating.ratios import Pair
+from tests.unit.benchmarks.runs import KEY, SOFTWARE, run
+
+PAIRS = [Pair("a / b", "a", "b"), Pair("c / b", "c", "b")]
+MEDIANS = [0.5, 0.51, 0.49, 0.505, 0.495, 0.502, 0.498, 0.507, 0.493, 0.5]
+"""Of a in ten runs, where b takes 1 and c 2."""
+RUNS = [run({"a": median, "b": 1.0, "c": 2.0}) for median in MEDIANS]
+
+Main = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """A function of the command's arguments that runs it, where `PAIRS` are all there is, and returns what it wrote."""
+    ratios = tmp_path / "ratios.json"
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.pairs", SimpleNamespace(all_pairs=lambda: PAIRS))
+
+    def call(*arguments: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["measure.py", *arguments, f"--ratios={ratios}"])
+        measure.main()
+        return read(ratios)
+
+    return call
+
+
+def stored(folder: Path, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """The files of these runs."""
+    files = [folder / f"stored-{index}.json" for index in range(len(runs))]
+    for file, each in zip(files, runs, strict=True):
+        file.write_text(json.dumps(each), encoding="utf-8")
+    return list(map(str, files))
+
+
+def changed(index: int, **software: object) -> list[dict[str, Any]]:
+    """`RUNS`, of which one has other versions."""
+    other = {**RUNS[index], "machine_info": {"quant": KEY, "software": {**SOFTWARE, **software}}}
+    return [*RUNS[:index], other, *RUNS[index + 1 :]]
+
+
+def test_as_many_sessions_as_asked_for_time_each_benchmark_of_a_pair_once(
+    main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    def session(command: list[str], *, check: bool) -> None:
+        assert check
+        (file,) = (option.partition("=")[2] for option in command if option.startswith("--benchmark-json="))
+        Path(file).write_text(json.dumps(RUNS[len(commands)]), encoding="utf-8")
+        commands.append(command)
+
+    monkeypatch.setattr(subprocess, "run", session)
+    (machine,) = main("--runs=10")
+    assert len(commands) == 10
+    for command in commands:
+        assert command[:3] == [sys.executable, "-m", "pytest"]
+        assert {"--benchmark-only", "--benchmark-gate=off"} < set(command)
+        assert [argument for argument in command[3:] if not argument.startswith("-")] == ["a", "b", "c"]
+    assert machine["ratios"]["a / b"]["values"] == MEDIANS
+    assert machine["provenance"]["command"].startswith("python -m tests.benchmarks.gating.measure --runs=10 ")
+    # c / b is 2 in every run, so that it sees and catches everything: a / b is the worst.
+    figures = machine["ratios"]["a / b"]
+    sees, catches = figures["limit"] / figures["measured"] - 1, figures["catches"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"A slowdown is seen in every second run from {sees / 2:.1%} on (median), {sees:.1%} at worst (a / b).",
+        f"A slowdown is caught from {catches / 2:.1%} on (median), {catches:.1%} at worst (a / b).",
+    ]
+
+
+def test_a_session_that_fails_ends_it_and_writes_nothing(
+    main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real, failing = subprocess.run, [sys.executable, "-S", "-c", "raise SystemExit(1)"]
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: real(failing, **options))
+    with pytest.raises(subprocess.CalledProcessError):
+        main()
+    assert not (tmp_path / "ratios.json").exists()
+
+
+def test_too_few_sessions_are_refused_before_the_first(
+    main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(subprocess, "run")
+    with pytest.raises(SystemExit, match="2"):
+        main("--runs=9")
+    assert "9 runs are too few to know their spread: 10 or more" in capsys.readouterr().err
+
+
+def test_stored_runs_are_taken_as_they_are(main: Main, tmp_path: Path) -> None:
+    (machine,) = main("--from", *stored(tmp_path, RUNS))
+    assert machine["key"] == KEY
+    assert machine["ratios"]["a / b"]["values"] == MEDIANS
+    assert machine["provenance"]["runs"] == 10
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        pytest.param(RUNS[:9], "9 runs are too few", id="few"),
+        pytest.param([*RUNS[:9], {}], "stored-9.json is not a stored run", id="no run"),
+        pytest.param([*RUNS[:9], run({"a": 1, "b": 1, "c": 1}, threads=9)], "threads: 9 there, 2 here", id="machine"),
+        pytest.param(changed(3, python="3.12.1"), "python: '3.12.1' there, '3.11.7' here", id="python"),
+        pytest.param(changed(9, transformers="6.0"), "transformers: '6.0' there, '5.23.0' here", id="package"),
+        pytest.param([*RUNS[:9], run({"a": 1, "b": 1})], "not in every run: c / b", id="pair"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(
+    runs: list[dict[str, Any]], says: str, main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main("--from", *stored(tmp_path, runs))
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "ratios.json").exists()
+
+
+@pytest.mark.parametrize(("field", "named"), [("quant", "machine"), ("software", "set of versions")])
+def test_runs_that_do_not_say_where_they_are_from_are_refused(field: str, named: str, tmp_path: Path) -> None:
+    info = {name: value for name, value in RUNS[0]["machine_info"].items() if name != field}
+    runs = [{**each, "machine_info": info} for each in RUNS]
+    with pytest.raises(ValueError, match=f"not of one {named}: they do not record it"):
+        write_limits(runs, PAIRS, "the command", tmp_path / "ratios.json")
+
+
+def test_the_provenance_is_that_of_the_runs(tmp_path: Path) -> None:
+    commits = [{"id": "c0ffee", "dirty": True}, {"id": None, "dirty": False}]
+    runs = [{**each, "commit_info": commit} for each, commit in zip(RUNS, commits * 5, strict=True)]
+    runs[0]["datetime"] = "2026-01-03T00:00:00"
+    write_limits(runs, PAIRS, "the command", tmp_path / "ratios.json")
+    (machine,) = read(tmp_path / "ratios.json")
+    assert machine["provenance"] == {
+        "dates": ["2026-01-02", "2026-01-03"],
+        "commits": ["c0ffee+", "unknown"],
+        "command": "the command",
+        "runs": 10,
+        "python": "3.11.7",
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "bitsandbytes": None},
+    }
+
+
+def test_the_figures_of_a_ratio_are_those_of_its_values(tmp_path: Path) -> None:
+    machine = write_limits(RUNS, PAIRS, "the command", tmp_path / "ratios.json")
+    assert read(tmp_path / "ratios.json") == [machine]
+    figures = machine["ratios"]["a / b"]
+    assert figures["values"] == MEDIANS
+    assert figures["spread"] == pytest.approx(0.51 / 0.49 - 1, abs=1e-3)
+    assert figures["catches"] == pytest.approx(figures["limit"] / figures["stale_below"] - 1, rel=0.01)
+    assert figures["stale_below"] < 0.49
+    assert figures["limit"] > 0.51
+    assert machine["ratios"]["c / b"]["catches"] == 0
+
+
+def test_every_run_must_have_every_pair() -> None:
+    with pytest.raises(ValueError, match="not in every run: a / b"):
+        values_of([*RUNS, run({"b": 1, "c": 1})], PAIRS)
