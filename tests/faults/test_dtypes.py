@@ -12,10 +12,10 @@ import quant
 from quant.checkpoint_quantization import quantize_checkpoint
 from quant.integrations.transformers import load_model
 from quant.schemes import NF4, SCHEMES, W8A16, Scheme
+from tests.checkpoints import config_for, load, logits, save
 from tests.contract.battery.test_state import TO_META
 from tests.models import Layers, seeded, tiny_gpt2, tiny_phi3, tokens
 from tests.strategies import bits, normal, scheme_id
-from tests.unit.integrations.checkpoints import config_for, load, logits, save
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -24,9 +24,9 @@ from quant import native
 from quant.evaluate.footprint import footprint
 from quant.modules import quantized_linear
 from quant.schemes import NF4, SCHEMES, W8A16, Scheme
+from tests.checkpoints import save
 from tests.models import Layers, seeded, tiny_phi3
 from tests.strategies import normal, scheme_id
-from tests.unit.integrations.checkpoints import save
 
 FEW: tuple[Scheme, ...] = (W8A16(), NF4(), NF4(double_quant=True))
 each_scheme = pytest.mark.parametrize("scheme", FEW, ids=scheme_id)

@@ -19,9 +19,9 @@ from quant.checkpoint_quantization import quantize_checkpoint
 from quant.errors import QuantError
 from quant.modules import quantized_linear
 from quant.schemes import NF4, W8A16, Scheme
+from tests.checkpoints import contents, load, logits, save, state
 from tests.models import Layers, seeded, tiny_phi3, tokens
 from tests.strategies import SCHEMES, bits, normal, scheme_id
-from tests.unit.integrations.checkpoints import contents, load, logits, save, state
 
 FEW: tuple[Scheme, ...] = (W8A16(), NF4(double_quant=True))
 

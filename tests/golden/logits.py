@@ -72,7 +72,7 @@ def moved_by_a_step(model: Any, seed: int) -> float:
 def main() -> None:
     """Print what this file says was measured."""
     from quant.integrations.quantization_config import FORMAT_VERSION  # noqa: PLC0415
-    from tests.unit.integrations.checkpoints import load  # noqa: PLC0415
+    from tests.checkpoints import load  # noqa: PLC0415
 
     for name in SCHEMES:
         folder = Path(__file__).parent / f"v{FORMAT_VERSION}" / name

@@ -18,9 +18,9 @@ from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.integrations.transformers import quiet_transformers
 from quant.modules import QuantizedLinear
 from quant.schemes import SCHEMES
+from tests.checkpoints import load
 from tests.golden import logits, packed, sums
 from tests.models import tiny_phi3
-from tests.unit.integrations.checkpoints import load
 
 FOLDER = Path(__file__).parent
 EXPECTED = "expected.json"

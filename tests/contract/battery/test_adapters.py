@@ -11,10 +11,10 @@ import quant
 from quant.errors import QuantError
 from quant.integrations.peft import QuantizedLoraLinear
 from quant.schemes import Scheme
+from tests.adapters import TARGETS, base, config, with_values
+from tests.checkpoints import logits, state
 from tests.models import tiny_phi3, tokens
 from tests.strategies import normal
-from tests.unit.integrations.adapters import TARGETS, base, config, with_values
-from tests.unit.integrations.checkpoints import logits, state
 
 DOWN = "base_model.model.model.layers.0.mlp.down_proj"
 
