@@ -24,6 +24,8 @@ from tests.models import tiny_phi3
 
 FOLDER = Path(__file__).parent
 EXPECTED = "expected.json"
+FOLDERS = sorted(path.parent for path in FOLDER.glob(f"v*/*/{EXPECTED}"))
+"""The checkpoints that were there when this module was imported."""
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,

@@ -9,9 +9,7 @@ from quant import native
 from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.schemes import SCHEMES
 from tests.checkpoints import contents, load, save
-from tests.golden.make import EXPECTED, FOLDER, facts
-
-FOLDERS = sorted(path.parent for path in FOLDER.glob(f"v*/*/{EXPECTED}"))
+from tests.golden.make import EXPECTED, FOLDER, FOLDERS, facts
 
 
 def test_each_version_has_each_of_its_schemes() -> None:

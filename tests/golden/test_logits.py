@@ -12,7 +12,7 @@ import torch
 from quant import native
 from tests.checkpoints import load
 from tests.golden.logits import IDS, STEPS, TOLERANCE, logits, moved_by_a_step, written
-from tests.golden.test_checkpoints import FOLDERS
+from tests.golden.make import FOLDERS
 from tests.strategies import bits
 
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
