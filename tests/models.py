@@ -1,4 +1,5 @@
-"""Small models to quantize: plain torch modules with every way of sharing, and tiny Phi-3 and GPT-2 from their configs.
+"""Small models to quantize: plain torch modules with every way of sharing, and tiny Phi-3 and GPT-2 from their configs;
+and the quantized layer of a given weight.
 
 Nothing is downloaded; weights are random from a fixed seed.
 """
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, Phi3Config, Phi3ForCausalLM
 
+from quant.modules import QuantizedLinear, quantized_linear
+from quant.schemes import Scheme
 from tests.strategies import bits, normal
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -67,6 +70,14 @@ def tiny_gpt2() -> nn.Module:
 def tokens(batch: int = 2, length: int = 12) -> Tensor:
     """Token ids [batch, length] of a fixed stream."""
     return torch.randint(3, VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(7))
+
+
+def layer_of(weight: Tensor, scheme: Scheme, bias: Tensor | None = None) -> QuantizedLinear:
+    """The quantized layer of a float layer with this `weight` [out, in] and `bias` [out]."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight)
+    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias))
+    return quantized_linear(linear, scheme)
 
 
 class Layers(nn.Module):

@@ -1,21 +1,22 @@
 """Faults of dtypes and devices (D1 to D7) in the parts that no other test holds."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 import quant
 from quant.checkpoint_quantization import quantize_checkpoint
 from quant.integrations.transformers import load_model
 from quant.schemes import NF4, SCHEMES, W8A16, Scheme
-from tests.contract.battery.test_state import TO_META
+from tests.checkpoints import config_for, load, logits, save
+from tests.contract.battery.layers import TO_META, held_tensors
 from tests.models import Layers, seeded, tiny_gpt2, tiny_phi3, tokens
 from tests.strategies import bits, normal, scheme_id
-from tests.unit.integrations.checkpoints import config_for, load, logits, save
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -23,10 +24,9 @@ HALF = (torch.bfloat16, torch.float16)
 @pytest.mark.parametrize("spelling", TO_META)
 @pytest.mark.parametrize("scheme", [W8A16(), NF4(double_quant=True)], ids=scheme_id)
 def test_d2_a_move_of_a_model_moves_every_tensor_of_its_layers(scheme: Scheme, spelling: str) -> None:
-    """To the meta device, which stands for a second one; what hangs on modules and is no buffer counts too."""
+    """To the meta device, which stands for a second one; what hangs on modules and tensors and is no buffer counts."""
     model = TO_META[spelling](quant.quantize(seeded(Layers), scheme))
-    attributes = [value for module in model.modules() for value in vars(module).values()]
-    tensors = [*model.parameters(), *model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
+    tensors = held_tensors(model)
     assert len(tensors) == len(model.state_dict())
     assert all(tensor.is_meta for tensor in tensors)
 
@@ -93,7 +93,13 @@ def test_d7_rotary_frequencies_stay_float32_to_the_bit(scheme: Scheme, dtype: to
     on_load = load(folder, quantization_config=config_for(scheme), dtype=dtype)
     saved = save(on_load, tmp_path / "saved")
     in_memory = quant.quantize(load_model(folder, dtype), scheme)
-    for model in (on_load, load(saved), in_memory, quant.dequantize(in_memory), load_model(folder, dtype)):
+    for model in (
+        on_load,
+        load(saved),
+        in_memory,
+        quant.dequantize(copy.deepcopy(in_memory)),
+        load_model(folder, dtype),
+    ):
         assert frequencies(model) == expected
     with safe_open(saved / "model.safetensors", "pt") as file:
         assert not any("inv_freq" in name for name in file.keys())  # noqa: SIM118

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from quant import native
-from quant.modules import QuantizedLinear, quantized_linear
+from quant.modules import QuantizedLinear
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from tests import integer_oracle, oracle
+from tests.models import layer_of
 from tests.strategies import bits, normal, scheme_id
 from tests.unit.native.operands import Int8Weight, few_rows
 
@@ -15,13 +16,6 @@ SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(32, double_quant=True), FP4
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 each_kernel = pytest.mark.parametrize("kernels", ["native", "torch"])
 """The fastest kernels of this CPU, and the way through torch, which every other device takes."""
-
-
-def layer_of(weight: Tensor, scheme: Scheme, bias: Tensor | None = None) -> QuantizedLinear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight)
-    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias))
-    return quantized_linear(linear, scheme)
 
 
 def forward(layer: QuantizedLinear, x: Tensor, kernels: str) -> Tensor:

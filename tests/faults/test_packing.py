@@ -1,7 +1,6 @@
 """Faults of packing and layout (P1 to P7) in the parts that no other test holds."""
 
 import functools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,14 +11,6 @@ from quant.schemes import FP4, INT4, NF4, W8A16, Blockwise
 from tests import integer_oracle, oracle
 from tests.models import seeded
 from tests.strategies import bits, normal, scheme_id
-
-
-@pytest.fixture
-def nothing_compiled() -> Iterator[None]:
-    """torch.compile starts anew, before and after."""
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def test_p5_compiled_layers_of_odd_widths_have_the_bits_of_eager(nothing_compiled: None) -> None:

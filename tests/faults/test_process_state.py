@@ -24,9 +24,9 @@ from quant.evaluate.perplexity import perplexity
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_model
 from quant.schemes import NF4, W8A16
+from tests.checkpoints import load, save
 from tests.models import Layers, seeded, tiny_phi3, tokens
 from tests.strategies import SCHEMES, bits, normal
-from tests.unit.integrations.checkpoints import load, save
 
 
 def process_state() -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Decode steps are compiled as a whole, and a silent fallback to eager is an error."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,7 @@ from tests.full_size.compiled import measure_compiled
 from tests.full_size.conftest import SIZES, task
 from tests.full_size.loading import load
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Forget what other tests have compiled, and what this one did."""
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
 @pytest.fixture

@@ -18,12 +18,14 @@ from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.integrations.transformers import quiet_transformers
 from quant.modules import QuantizedLinear
 from quant.schemes import SCHEMES
+from tests.checkpoints import load
 from tests.golden import logits, packed, sums
 from tests.models import tiny_phi3
-from tests.unit.integrations.checkpoints import load
 
 FOLDER = Path(__file__).parent
 EXPECTED = "expected.json"
+FOLDERS = sorted(path.parent for path in FOLDER.glob(f"v*/*/{EXPECTED}"))
+"""The checkpoints that were there when this module was imported."""
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,

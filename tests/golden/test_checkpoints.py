@@ -8,10 +8,8 @@ import pytest
 from quant import native
 from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.schemes import SCHEMES
-from tests.golden.make import EXPECTED, FOLDER, facts
-from tests.unit.integrations.checkpoints import contents, load, save
-
-FOLDERS = sorted(path.parent for path in FOLDER.glob(f"v*/*/{EXPECTED}"))
+from tests.checkpoints import contents, load, save
+from tests.golden.make import EXPECTED, FOLDER, FOLDERS, facts
 
 
 def test_each_version_has_each_of_its_schemes() -> None:

@@ -12,7 +12,7 @@ from quant.codebooks import DYNAMIC8_LEVELS
 from quant.schemes import FP4, INT4, NF4, SCHEMES, W8A16, Blockwise, Scheme
 from tests import oracle
 from tests.golden import packed
-from tests.golden.test_checkpoints import FOLDERS
+from tests.golden.make import FOLDERS
 from tests.strategies import bits
 
 every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")

@@ -8,24 +8,19 @@ import pytest
 
 from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.schemes import SCHEMES
+from tests.checkpoints import flip
 from tests.golden.make import FOLDER
 from tests.golden.sums import SUMS, differences, record, sums
 
 VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
 
 
-def flip(path: Path) -> None:
-    """Change the lowest bit of the last byte."""
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a scheme": (lambda folder: shutil.rmtree(folder / "fp4"), "missing: fp4/config.json"),
     "a file": (lambda folder: (folder / "nf4" / "packed.json").unlink(), "missing: nf4/packed.json"),
-    "a weight": (lambda folder: flip(folder / "int4" / "model.safetensors"), "altered: int4/model.safetensors"),
+    "a weight": (lambda folder: flip(folder / "int4" / "model.safetensors", -1), "altered: int4/model.safetensors"),
     "a setting": (
-        lambda folder: flip(folder / "w8a16" / "generation_config.json"),
+        lambda folder: flip(folder / "w8a16" / "generation_config.json", -1),
         "altered: w8a16/generation_config.json",
     ),
     "a new file": (lambda folder: (folder / "nf4" / "more.json").write_text("{}"), "not on the list: nf4/more.json"),
@@ -49,7 +44,7 @@ def test_damage_is_named(damage: str, tmp_path: Path) -> None:
 
 def test_writing_the_list_anew_hides_nothing(tmp_path: Path) -> None:
     folder = shutil.copytree(FOLDER / VERSIONS[-1], tmp_path / "copy")
-    flip(folder / "nf4" / "model.safetensors")
+    flip(folder / "nf4" / "model.safetensors", -1)
     shutil.rmtree(folder / "fp4")
     found = differences(folder)
     record(folder)

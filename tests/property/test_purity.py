@@ -4,26 +4,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from quant import quantize_tensor
-from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
 from quant.tensor import QuantizedTensor
 from tests import integer_oracle, oracle
+from tests.models import layer_of
 from tests.strategies import DTYPES, LAYOUTS, bits, schemes, tame_weights, weights
 
 
 def stored_bits(quantized: QuantizedTensor) -> dict[str, list[int]]:
     return {name: bits(tensor) for name, tensor in quantized.stored.items()}
-
-
-def layer_of(weight: Tensor, scheme: Scheme) -> QuantizedLinear:
-    out_features, in_features = weight.shape
-    linear = nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")
-    linear.weight = nn.Parameter(weight)
-    linear.bias = nn.Parameter(torch.arange(float(out_features)))
-    return quantized_linear(linear, scheme)
 
 
 @given(weights(DTYPES), schemes())
@@ -64,7 +56,7 @@ def test_a_float64_weight_is_quantized_as_its_float32_copy(weight: Tensor, schem
 def test_forward_is_the_exact_product_within_float32_and_changes_nothing(
     weight: Tensor, scheme: Scheme, data: st.DataObject
 ) -> None:
-    layer = layer_of(weight, scheme)
+    layer = layer_of(weight, scheme, bias=torch.arange(float(len(weight))))
     x = data.draw(tame_weights()).reshape(-1)[: weight.shape[1]]
     x = torch.nn.functional.pad(x, (0, weight.shape[1] - len(x)))[None].repeat(3, 1)
     before = bits(x), {name: bits(tensor) for name, tensor in layer.state_dict().items()}

@@ -14,8 +14,8 @@ import quant
 from quant import NF4
 from quant.integrations.transformers import load_model
 from quant.schemes import Scheme
+from tests.checkpoints import save
 from tests.models import tiny_gpt2, tiny_phi3
-from tests.unit.integrations.checkpoints import save
 
 SCHEME = NF4(double_quant=True)
 """What the fixtures `our_folder` and `their_folder` are quantized to."""

@@ -17,9 +17,9 @@ from quant.integrations.transformers import load_model
 from quant.schemes import INT4, NF4, SCHEMES
 from quant.selection import select
 from quant.variants import quantize_as
+from tests.checkpoints import load, save
 from tests.models import Shared, tokens
 from tests.unit.folders import FLOAT_FOLDERS, check_equal, configure, tensors_of
-from tests.unit.integrations.checkpoints import load, save
 
 PAIRS = [
     (model, scheme, tuple(MODEL_DTYPES)[(row + column) % 3])

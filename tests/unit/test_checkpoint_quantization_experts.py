@@ -12,9 +12,9 @@ from quant.checkpoint_quantization import quantize_checkpoint
 from quant.convert import quantize
 from quant.errors import QuantError
 from quant.schemes import NF4
+from tests.checkpoints import config_for, load, save
 from tests.models import VOCAB_SIZE, seeded, tokens
 from tests.unit.folders import check_equal
-from tests.unit.integrations.checkpoints import config_for, load, save
 
 
 @pytest.fixture

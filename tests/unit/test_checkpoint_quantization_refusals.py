@@ -13,8 +13,8 @@ from quant.checkpoint.partial import Partial
 from quant.checkpoint_quantization import QuantizedCheckpoint, quantize_checkpoint
 from quant.errors import QuantError
 from quant.integrations.transformers import load_model
+from tests.checkpoints import save
 from tests.unit.folders import interrupt, rewrite, tensors_of
-from tests.unit.integrations.checkpoints import save
 
 
 def change(tensors: dict[str, Tensor], changes: dict[str, Tensor | None]) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from quant import reference_model
 from quant.checkpoint.headers import read_header
 from quant.checkpoint.manifest import MANIFEST
+from tests.checkpoints import flip
 from tests.unit.cli_runner import Run, check_refused
 
 
@@ -96,10 +97,7 @@ def append(folder: Path) -> None:
 
 
 def flip_header(folder: Path) -> None:
-    path = folder / "model.safetensors"
-    content = bytearray(path.read_bytes())
-    content[8] ^= 1
-    path.write_bytes(content)
+    flip(folder / "model.safetensors", 8)
 
 
 def put_nan(folder: Path) -> None:

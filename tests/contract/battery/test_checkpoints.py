@@ -11,8 +11,8 @@ import torch
 
 import quant
 from quant.schemes import Scheme
+from tests.checkpoints import assert_round_trip, load, logits, save, state
 from tests.models import tiny_phi3, tokens
-from tests.unit.integrations.checkpoints import assert_round_trip, load, logits, save, state
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -1,6 +1,6 @@
 """`torch.compile` of quantized layers: one graph, the bits of eager, forward and backward."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +12,7 @@ from quant.schemes import Scheme
 from tests.models import seeded
 from tests.strategies import bits, normal
 
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Forget what other tests have compiled, and what this one did."""
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
 def test_forward_is_one_graph_with_the_bits_of_eager(scheme: Scheme) -> None:

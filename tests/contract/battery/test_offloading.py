@@ -9,8 +9,8 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 
 import quant
 from quant.schemes import Scheme
+from tests.checkpoints import SPLIT, load, logits, save
 from tests.models import tiny_phi3, tokens
-from tests.unit.integrations.checkpoints import SPLIT, load, logits, save
 
 
 def assert_offloaded(model: Any, expected: list[int], codes_too: bool) -> None:

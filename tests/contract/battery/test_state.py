@@ -3,14 +3,15 @@
 import copy
 import pickle
 from collections.abc import Callable
+from types import MethodType, SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quant.modules import QuantizedLinear
-from quant.schemes import Scheme
-from tests.contract.battery.layers import IN, OUT, empty, quantized, stored_bits
+from quant.schemes import W8A16, Scheme
+from tests.contract.battery.layers import IN, OUT, TO_META, empty, held_tensors, quantized, stored_bits
 from tests.strategies import bits, normal
 
 
@@ -44,15 +45,6 @@ FINAL_DTYPE = {
     "to tensor": torch.float64,
     "type": torch.float16,
 }
-TO_META: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "string": lambda module: module.to("meta"),
-    "device": lambda module: module.to(torch.device("meta")),
-    "keyword": lambda module: module.to(device="meta"),
-    "tensor": lambda module: module.to(torch.empty(0, device="meta")),
-    "device and dtype": lambda module: module.to("meta", torch.bfloat16),
-    "non_blocking": lambda module: module.to("meta", non_blocking=True),
-    "to_empty": lambda module: module.to_empty(device="meta"),
-}
 
 
 @pytest.mark.parametrize("first", MOVES)
@@ -85,13 +77,39 @@ def test_a_cast_sets_the_dtype_of_dequantize_and_back_again_loses_nothing(scheme
 @pytest.mark.parametrize("spelling", TO_META)
 def test_every_spelling_of_a_move_moves_every_tensor(spelling: str, scheme: Scheme) -> None:
     layer = TO_META[spelling](quantized(scheme))
-    tensors = [
-        *layer.parameters(),
-        *layer.buffers(),
-        *(value for value in vars(layer).values() if isinstance(value, torch.Tensor)),
-    ]
+    tensors = held_tensors(layer)
     assert len(tensors) == len(layer.state_dict())
     assert all(tensor.is_meta for tensor in tensors)
+
+
+class Slotted:
+    """An object without a `__dict__`."""
+
+    __slots__ = ("__absmax",)
+
+    def __init__(self, absmax: Tensor) -> None:
+        self.__absmax = absmax
+
+
+WRAPPED: dict[str, Callable[[Tensor], object]] = {
+    "itself": lambda absmax: absmax,
+    "object": lambda absmax: SimpleNamespace(absmax=absmax),
+    "slot": Slotted,
+    "containers": lambda absmax: {"states": [(SimpleNamespace(absmax=absmax),)]},
+    "bound method": lambda absmax: MethodType(print, SimpleNamespace(absmax=absmax)),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("place", ["layer", "parameter", "buffer"])
+def test_a_tensor_is_found_wherever_it_hangs(place: str, wrapped: Callable[[Tensor], object]) -> None:
+    """As bitsandbytes' `quant_state` hangs on a weight, which moves left behind."""
+    layer, absmax = quantized(W8A16()), torch.ones(1)
+    before = held_tensors(layer)
+    holders = {"layer": layer, "parameter": layer.bias, "buffer": layer.get_buffer("weight")}
+    vars(holders[place])["quant_state"] = wrapped(absmax)
+    assert {id(tensor) for tensor in held_tensors(layer)} == {id(absmax), *map(id, before)}
+    assert len(before) == len(layer.state_dict())
 
 
 def test_a_cast_follows_the_dtype_whatever_the_default_device(scheme: Scheme) -> None:

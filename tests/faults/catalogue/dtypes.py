@@ -33,10 +33,12 @@ FAULTS = (
             "peft#3418",
             "quanto@a233649",
         ),
-        here="Every spelling moves every tensor that the layer holds, with the meta device in place of a second one; "
-        "the same for whole models. Moves to CUDA are in the tests that need a GPU.",
+        here="Every spelling moves every tensor that the layer holds, in state objects on its tensors too, with the "
+        "meta device in place of a second one; the same for whole models. Moves to CUDA are in the tests that need a "
+        "GPU.",
         tests=(
             "contract/battery/test_state.py::test_every_spelling_of_a_move_moves_every_tensor",
+            "contract/battery/test_state.py::test_a_tensor_is_found_wherever_it_hangs",
             "faults/test_dtypes.py::test_d2_a_move_of_a_model_moves_every_tensor_of_its_layers",
             "gpu/test_layers.py::test_moving_to_the_gpu_and_back_keeps_every_bit",
         ),

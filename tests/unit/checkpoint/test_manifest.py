@@ -15,6 +15,7 @@ from quant.checkpoint.manifest import MANIFEST, Verified, describe_file, describ
 from quant.checkpoint.run import run
 from quant.errors import QuantError
 from quant.schemes import NF4
+from tests.checkpoints import flip
 from tests.unit.checkpoint.files import SHARDS, layer_tensors, plan_of, write_sharded
 
 
@@ -30,12 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     return shutil.copytree(made, tmp_path / "out")
-
-
-def flip(path: Path, position: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(content)
 
 
 def test_an_intact_folder_is_proved(folder: Path) -> None:

@@ -17,6 +17,7 @@ from quant.checkpoint.reading import Inputs
 from quant.checkpoint.run import run
 from quant.errors import QuantError
 from quant.schemes import NF4, W8A16
+from tests.checkpoints import flip
 from tests.unit.checkpoint.files import SHARDS, digests, layer_tensors, plan_of, write_sharded
 from tests.unit.checkpoint.interrupted import FINISHED, counted, failing
 
@@ -43,12 +44,10 @@ def test_a_finished_tensor_that_was_damaged_is_done_again(
 ) -> None:
     first = interrupted.jobs[0].outputs[-1]
     path = partial / "files" / first.file
-    content = bytearray(path.read_bytes())
+    content = path.read_bytes()
     # The bytes of the first job's tensors are the only ones that are not zero, together with the second job's.
     start = int.from_bytes(content[:8], "little") + 8
-    position = next(index for index in range(start, len(content)) if content[index])
-    content[position] ^= 1
-    path.write_bytes(content)
+    flip(path, next(index for index in range(start, len(content)) if content[index]))
     plan, done = counted(interrupted)
     run(plan, checkpoint, out)
     assert len(done) == len(plan.jobs) - FINISHED + 1

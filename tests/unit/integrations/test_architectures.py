@@ -18,8 +18,8 @@ from transformers import (
 import quant
 from quant.integrations.quantizer import QuantizeWeight
 from quant.schemes import NF4, W8A16
+from tests.checkpoints import load, save, state
 from tests.models import seeded, tiny_phi3, tokens
-from tests.unit.integrations.checkpoints import load, save, state
 
 
 def tiny_t5() -> Any:

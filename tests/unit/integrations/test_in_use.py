@@ -12,10 +12,10 @@ from transformers import pipeline
 import quant
 from quant.modules import QuantizedLinear
 from quant.schemes import NF4, W8A16, Scheme
+from tests.checkpoints import SPLIT, load, logits, save, state
 from tests.models import tiny_phi3, tokens
 from tests.strategies import scheme_id
 from tests.unit.conftest import save_tokenizer
-from tests.unit.integrations.checkpoints import SPLIT, load, logits, save, state
 
 SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(double_quant=True))
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 import quant
 from quant.errors import QuantError
 from quant.schemes import NF4, W8A16, Scheme
+from tests.checkpoints import edited, load, save, without
 from tests.models import tiny_gpt2, tiny_phi3
 from tests.strategies import scheme_id
-from tests.unit.integrations.checkpoints import edited, load, save, without
 
 LAYER = "model.layers.0.mlp.down_proj"
 DISK = {"model.embed_tokens": "cpu", "model.layers": "disk", "model.norm": "cpu", "model.rotary_emb": "cpu"}

@@ -8,8 +8,8 @@ from torch import nn
 
 import quant
 from quant.schemes import NF4, W8A16
+from tests.checkpoints import load, logits, save, state
 from tests.models import tiny_phi3, tokens
-from tests.unit.integrations.checkpoints import load, logits, save, state
 
 
 def is_float(model: nn.Module) -> bool:

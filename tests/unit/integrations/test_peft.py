@@ -13,9 +13,9 @@ import quant
 from quant.errors import QuantError
 from quant.integrations.peft import for_quantized_layers
 from quant.schemes import NF4, W8A16
+from tests.adapters import base, config, with_values
+from tests.checkpoints import logits
 from tests.models import tiny_gpt2, tiny_phi3, tokens
-from tests.unit.integrations.adapters import base, config, with_values
-from tests.unit.integrations.checkpoints import logits
 
 # What users still call, and whose end transformers announces.
 pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")

@@ -13,9 +13,9 @@ from transformers import AutoModel
 
 import quant
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
+from tests.checkpoints import assert_round_trip, config_for, load, quantized_names, save, state
 from tests.models import tiny_gpt2, tiny_phi3, tokens
 from tests.strategies import scheme_id
-from tests.unit.integrations.checkpoints import assert_round_trip, config_for, load, quantized_names, save, state
 
 MODELS: dict[str, Callable[[], Any]] = {
     "phi3": tiny_phi3,

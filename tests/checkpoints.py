@@ -1,4 +1,6 @@
-"""Saving and loading with transformers, watched: nothing may be missing, left over or of another shape."""
+"""Saving and loading with transformers, watched: nothing may be missing, left over or of another shape. And what tests
+do to the files: read, edit and damage them.
+"""
 
 import json
 import shutil
@@ -63,6 +65,19 @@ def logits(model: Any, ids: Tensor) -> list[int]:
 def contents(folder: Path) -> dict[str, bytes]:
     """File name -> bytes of everything in `folder`."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def flip(path: Path, position: int) -> None:
+    """Change the lowest bit of the byte at `position`, which counts from the end where it is negative."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def data_bytes(path: Path) -> int:
+    """Bytes of a safetensors file without its header."""
+    content = path.read_bytes()
+    return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
 def quantized_names(model: nn.Module) -> list[str]:
