@@ -39,7 +39,7 @@ class FakeLM(nn.Module):
 
     def forward(self, input_ids: Tensor, use_cache: bool) -> Output:
         """logits [batch, length, vocabulary] of `input_ids` int64 [batch, length]."""
-        assert not use_cache
+        assert use_cache is False
         assert input_ids.dtype == torch.int64
         return Output(self.predict(input_ids))
 

@@ -224,6 +224,13 @@ def test_a_part_that_was_quantized_is_dequantized_with_the_whole() -> None:
     assert {type(layer) for layer in model.layers} == {nn.Linear}
 
 
+def test_observers_are_told_with_the_new_layers_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[type[nn.Module]] = []
+    monkeypatch.setattr(convert, "_observers", [lambda model: seen.append(type(model.layers[0]))])
+    quant.dequantize(quant.quantize(build(), W8A16()))
+    assert seen == [W8A16Linear, nn.Linear]
+
+
 def test_an_observer_is_told_once_of_each_conversion_however_often_it_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "_observers", [])
     told: list[nn.Module] = []

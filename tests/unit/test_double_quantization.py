@@ -100,6 +100,15 @@ def test_quotients_of_a_subnormal_scale_are_infinite_and_get_the_codes_at_the_en
     assert quantize_absmax(torch.tensor([0.0, 1e-40]))[0].tolist() == [0, 255]
 
 
+@pytest.mark.parametrize("unit", [1.0, 2.0**-131])
+def test_codes_do_not_depend_on_how_small_the_values_are(unit: float) -> None:
+    """The second scale is subnormal and its reciprocal infinite, which times zero, the quotient of the mean, is NaN.
+
+    Zero lies between two points of the grid; the upper one counts, and the level nearest to that is no zero.
+    """
+    assert quantize_absmax(torch.tensor([unit, 2 * unit, 3 * unit]))[0].tolist() == [0, 131, 255]
+
+
 def test_huge_values_stay_finite() -> None:
     codes, scales, offset = quantize_absmax(torch.tensor([FLOAT32_MAX / 2] * 3))
     assert dequantize_absmax(codes, scales, offset).isfinite().all()

@@ -190,6 +190,17 @@ def test_another_kind_of_layer_or_scheme_is_refused() -> None:
         BlockwiseLinear.from_linear(linear(), "nf4")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("scheme", ALL_SCHEMES, ids=scheme_id)
+def test_a_layer_without_memory_is_given_some(scheme: Scheme) -> None:
+    """Nothing can be copied from the meta device: the tensors are new ones, to be loaded into."""
+    layer = quantized_linear(linear(), scheme)
+    state = copy.deepcopy(layer.state_dict())
+    layer.to("meta").to_empty(device="cpu").load_state_dict(state)
+    assert {name: bits(part.reshape(-1)) for name, part in layer.state_dict().items()} == {
+        name: bits(part.reshape(-1)) for name, part in state.items()
+    }
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_the_repr_shows_sizes_bias_and_scheme(scheme: Scheme) -> None:
     kind = "BlockwiseLinear" if isinstance(scheme, Blockwise) else "W8A16Linear"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from quant import FP4, INT4, NF4, W8A16, QuantError, QuantizedTensor, quantize_tensor
+from quant import FP4, INT4, NF4, W8A16, QuantError, QuantizedTensor, native, quantize_tensor
 from quant.modules import quantized_linear
 from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
@@ -105,11 +105,13 @@ def test_dequantize_rounds_the_float32_values_to_the_source_s_dtype(dtype: torch
     assert bits(dequantize_stored(scheme, quantized.stored, torch.Size((5, 70)))) == bits(exact)
 
 
+@pytest.mark.parametrize("kernels", [native.variant(), "torch"])
 @pytest.mark.parametrize("scheme", FEW_SCHEMES, ids=scheme_id)
-def test_the_weight_and_the_codes_are_unchanged_and_no_graph_is_kept(scheme: Scheme) -> None:
+def test_the_weight_and_the_codes_are_unchanged_and_no_graph_is_kept(scheme: Scheme, kernels: str) -> None:
     weight = normal((5, 70)).requires_grad_()
     before = bits(weight)
-    quantized = quantize_tensor(weight, scheme)
+    with native.override(kernels):
+        quantized = quantize_tensor(weight, scheme)
     stored = {name: bits(tensor.reshape(-1)) for name, tensor in quantized.stored.items()}
     assert not quantized.dequantize().requires_grad
     assert bits(weight) == before
@@ -164,16 +166,33 @@ def test_the_default_dtype_does_not_matter(scheme: Scheme, default: torch.dtype)
     ]
 
 
+@pytest.mark.parametrize("kernels", [native.variant(), "torch"])
+@pytest.mark.parametrize("scheme", FEW_SCHEMES, ids=scheme_id)
+def test_the_default_device_does_not_matter(scheme: Scheme, kernels: str) -> None:
+    weight = normal((5, 71))
+    with native.override(kernels):
+        expected = quantize_tensor(weight, scheme)
+        with torch.device("meta"):
+            actual = quantize_tensor(weight, scheme)
+            back = actual.dequantize()
+    assert [bits(part.reshape(-1)) for part in actual.stored.values()] == [
+        bits(part.reshape(-1)) for part in expected.stored.values()
+    ]
+    assert bits(back) == bits(expected.dequantize())
+
+
 def test_the_default_device_of_the_first_call_does_not_matter() -> None:
     """In a process of its own, since later calls find the tables in a cache; loaders quantize under
     `torch.device("meta")`.
     """
     program = (
         "import torch, quant\n"
+        "from quant import native\n"
         "weight = torch.ones(2, 64)\n"
-        "with torch.device('meta'):\n"
-        "    back = quant.quantize_tensor(weight, quant.NF4(double_quant=True)).dequantize()\n"
-        "assert torch.equal(back, weight)\n"
+        "for kernels in ('torch', native.variant()):\n"
+        "    with native.override(kernels), torch.device('meta'):\n"
+        "        back = quant.quantize_tensor(weight, quant.NF4(double_quant=True)).dequantize()\n"
+        "    assert torch.equal(back, weight)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 

@@ -49,7 +49,7 @@ FAULTS = (
         "interval-from-too-few-windows",
         "evaluate/statistics.py",
         "if len(sums) < MIN_WINDOWS:\n        return",
-        "if len(sums) < 2:\n        return",
+        "if len(sums) < MIN_WINDOWS - 1:\n        return",
         (f"{STATISTICS}::test_too_few_windows_give_a_value_without_an_interval",),
     ),
     Fault(

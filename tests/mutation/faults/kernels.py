@@ -104,7 +104,7 @@ FAULTS = (
         (f"{CALLS}::test_the_ops_take_operands_with_strides",),
     ),
     Fault(
-        "strided-bias-read-as-contiguous",
+        "strided-bias-is-refused",
         "native/calls.py",
         "bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()",
         "bias = bias if bias.dtype in DTYPES else bias.float()",

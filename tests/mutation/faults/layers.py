@@ -139,7 +139,7 @@ FAULTS = (
         "tensor.py",
         "    weight = weight.detach()\n",
         "",
-        (f"{MODULES}::test_dequantize_gives_a_float_layer_with_the_weight_of_the_codes",),
+        (f"{TENSOR}::test_the_weight_and_the_codes_are_unchanged_and_no_graph_is_kept",),
     ),
     Fault(
         "empty-scales-are-as-many-as-columns",

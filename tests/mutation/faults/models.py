@@ -3,7 +3,6 @@
 from tests.mutation.fault import Fault
 
 ARCHITECTURES = "tests/unit/integrations/test_architectures.py"
-MARKING = "tests/unit/integrations/test_marking.py"
 CONVERT = "tests/unit/test_convert.py"
 CONVERT_REFUSALS = "tests/unit/test_convert_refusals.py"
 SELECTION = "tests/unit/test_selection.py"
@@ -140,8 +139,9 @@ FAULTS = (
         "hooks-are-copied-instead-of-moved",
         "convert.py",
         "vars(new)[attribute] = vars(old)[attribute]",
-        "vars(new)[attribute] = type(vars(old)[attribute])(vars(old)[attribute] or {})",
-        (f"{CONVERT}::test_the_chosen_layers_are_replaced_in_place_and_nothing_else_is_touched",),
+        "value = vars(old)[attribute]\n"
+        "        vars(new)[attribute] = value.copy() if isinstance(value, dict) else value",
+        (f"{CONVERT}::test_forward_hooks_move_both_ways_and_their_handles_still_remove_them",),
     ),
     Fault(
         "quantized-twice",
@@ -183,7 +183,7 @@ FAULTS = (
         "convert.py",
         "    replace_layers(model, scheme, select(model, include, exclude))\n    _tell(model)\n",
         "    _tell(model)\n    replace_layers(model, scheme, select(model, include, exclude))\n",
-        (f"{MARKING}::test_the_body_alone_is_saved_with_the_head",),
+        (f"{CONVERT}::test_observers_are_told_with_the_new_layers_in_place",),
     ),
     Fault(
         "last-layer-is-not-replaced",

@@ -61,6 +61,7 @@ def test_measurements_equal_the_direct_ones_token_by_token() -> None:
 
 def test_a_model_agrees_with_itself_exactly() -> None:
     baseline = Baseline(Context(table(11, VOCAB)), measured_windows())
+    assert baseline.measurement.fingerprint.batch_size == 8
     measured = baseline.compare(Context(table(11, VOCAB)))
     assert measured.kl is not None
     assert measured.top1 is not None

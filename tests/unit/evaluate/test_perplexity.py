@@ -3,6 +3,7 @@ infinity.
 """
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -135,12 +136,31 @@ def test_batch_size_changes_no_bit(bos_id: int | None) -> None:
         assert torch.equal(stream_losses(model, windows, batch_size), single)
 
 
-def test_the_model_runs_in_evaluation_mode_and_is_left_as_it_was() -> None:
-    class Recorded(Probe):
-        def predict(self, ids: Tensor) -> Tensor:
-            super().predict(ids)
-            return torch.zeros(*ids.shape, VOCAB)
+class Recorded(Probe):
+    """Records what it is given, and finds every token equally likely."""
 
+    def predict(self, ids: Tensor) -> Tensor:
+        super().predict(ids)
+        return torch.zeros(*ids.shape, VOCAB)
+
+
+@pytest.mark.parametrize("measure", [perplexity, stream_losses])
+def test_as_many_windows_as_asked_for_are_fed_at_once_or_eight(measure: Callable[..., object]) -> None:
+    windows = TokenWindows(stream(21, VOCAB), 2)
+    default, three = Recorded(), Recorded()
+    measure(default, windows)
+    measure(three, windows, batch_size=3)
+    assert default.shapes == [(8, 2), (2, 2)]
+    assert three.shapes == [(3, 2), (3, 2), (3, 2), (1, 2)]
+
+
+def test_progress_counts_the_scored_tokens_of_each_window() -> None:
+    advanced: list[int] = []
+    stream_losses(Uniform(VOCAB), TokenWindows(stream(21, VOCAB), 6, 5), advance=advanced.append)
+    assert advanced == [6, 5, 5, 4]
+
+
+def test_the_model_runs_in_evaluation_mode_and_is_left_as_it_was() -> None:
     model = Recorded().train()
     stream_losses(model, TokenWindows(stream(20, VOCAB), 6))
     assert model.modes == [(False, False, True)] * len(model.modes)

@@ -56,6 +56,18 @@ def test_no_rows_give_no_values(measure: Measure) -> None:
     assert measure(torch.zeros(0, VOCAB)).shape == (0,)
 
 
+def test_what_fits_is_computed_at_once() -> None:
+    """A single row is summed in another order, where there are several threads."""
+    lengths: list[int] = []
+
+    def count(logits: Tensor) -> Tensor:
+        lengths.append(len(logits))
+        return logits.sum(dim=-1)
+
+    rows.by_rows(count, torch.zeros(3, VOCAB))
+    assert lengths == [3]
+
+
 def test_a_piece_of_a_large_vocabulary_is_a_few_dozen_rows() -> None:
     logits = torch.zeros(64, 152_064, dtype=torch.bfloat16)
     with LargestCopy() as largest:

@@ -93,6 +93,13 @@ def test_products_on_the_cpu_go_by_the_number_of_rows(op: str, dtype: torch.dtyp
     assert name_of(kernels.dispatch(op, torch.empty(WIDTH, dtype=dtype))) == expected[1].format(op)
 
 
+@pytest.mark.parametrize("op", TABLE)
+def test_x_without_dimensions_or_elements_counts_as_no_rows(op: str, any_variant: str) -> None:
+    expected = TABLE[op].get(any_variant, (TORCH,))[0].format(op)
+    for shape in ((), (0,), (3, 0)):
+        assert name_of(kernels.dispatch(op, torch.empty(shape))) == expected, shape
+
+
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("op", OPS)
 def test_float64_other_devices_subclasses_and_other_layouts_are_torch_s(op: str, rows: int, any_variant: str) -> None:
