@@ -1,6 +1,7 @@
 """Timing of generation on a fake clock, and greedy tokens of a real tiny model. Peaks of memory: `test_peak_memory`."""
 
 import math
+import sys
 from types import SimpleNamespace
 from typing import Any
 
