@@ -31,7 +31,7 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     """
     script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
     assert [line.rpartition("&& ")[2] for line in script] == [
-        "export PYTEST_ADDOPTS='--slow-tests=fail --cov'",
+        "export PYTEST_ADDOPTS='--cov --slow-tests=fail'",
         '.venv/bin/python -m pytest -m "not gpu"',
         "unset PYTEST_ADDOPTS",
         ".venv/bin/python -m pytest tests/benchmarks",
@@ -39,7 +39,7 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
     suite, benchmarks = (step for step in steps if "-m pytest" in step.get("run", ""))
     assert suite["run"] == 'python -m pytest -m "not gpu"'
-    assert "'--slow-tests=fail --cov'" in suite["env"]["PYTEST_ADDOPTS"]
+    assert "'--cov --slow-tests=fail'" in suite["env"]["PYTEST_ADDOPTS"]
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
     assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
 
