@@ -23,15 +23,17 @@ def named_layers(model: Any, names: list[str]) -> Selection:
     Raises:
         QuantError: a name that is no linear layer of `model`.
     """
-    linear = [name for name, module in model.named_modules() if is_linear(module)]
+    # Dictionaries: ordered, and a name is looked up without comparing it to all others.
+    linear = dict.fromkeys(name for name, module in model.named_modules() if is_linear(module))
     prefix = f"{model.base_model_prefix}."
     headless = model.base_model is model
-    chosen, unknown = [], []
+    chosen: dict[str, None] = {}
+    unknown = []
     for name in names:
         candidates = (name, name.removeprefix(prefix)) if headless else (name, prefix + name)
         found = next((candidate for candidate in candidates if candidate in linear), None)
         if found is not None:
-            chosen.append(found)
+            chosen[found] = None
         elif name.startswith(prefix):
             unknown.append(name)
     if unknown or not chosen:

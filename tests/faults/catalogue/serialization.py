@@ -114,12 +114,14 @@ FAULTS = (
         seen=("gptqm#1297", "gptqm#2242", "gptqm#54", "quanto@67490c9", "bnb#1230", "tf#44728"),
         here="Attributes and tensors of a model are compared before and after saving, buffers that are not saved "
         "included; a second saving writes the same bytes, saving over a larger checkpoint leaves none of it, and "
-        "conversions on disk never write over anything and survive being killed at any step.",
+        "conversions on disk never write over anything and survive being killed at any step. No float weight outlives "
+        "the loading that quantizes it.",
         tests=(
             "faults/test_serialization.py::test_s6_saving_changes_neither_the_model_nor_what_a_second_saving_writes",
             "faults/test_serialization.py::test_s6_a_checkpoint_is_not_written_over_another",
             "faults/test_dtypes.py::test_d7_rotary_frequencies_stay_float32_to_the_bit",
             "faults/test_integration.py::test_i3_a_copy_is_the_same_layer_and_the_original_stays",
+            "faults/test_resources.py::test_f2_the_float_weights_are_freed_while_a_model_is_loaded",
             "unit/integrations/test_round_trip.py::test_saving_over_a_larger_checkpoint_leaves_none_of_it",
             "unit/checkpoint/test_killed.py::test_every_killed_run_is_finished_to_the_bit",
             "unit/checkpoint/test_exclusion.py::test_what_is_there_is_never_replaced",
