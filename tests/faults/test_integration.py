@@ -3,7 +3,7 @@
 import copy
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -15,18 +15,11 @@ from torch.utils.checkpoint import checkpoint
 import quant
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import NF4, W8A16, Scheme
+from tests.faults.child import compute
 from tests.models import seeded
 from tests.strategies import SCHEMES, bits, normal, scheme_id
 
 each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-
-
-@pytest.fixture
-def nothing_compiled() -> Iterator[None]:
-    """torch.compile starts anew, before and after."""
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("scheme", [W8A16(), NF4()], ids=scheme_id)
@@ -84,8 +77,8 @@ COPIES: dict[str, Callable[[QuantizedLinear], QuantizedLinear]] = {
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
     },
     "torch.save": through_torch_save,
-    # How torch.multiprocessing hands a module to another process, with its tensors in shared memory.
-    "another process": lambda layer: ForkingPickler.loads(ForkingPickler.dumps(layer)),
+    # What torch.multiprocessing makes of a module for another process, with its tensors in shared memory.
+    "multiprocessing": lambda layer: ForkingPickler.loads(ForkingPickler.dumps(layer)),
 }
 
 
@@ -107,7 +100,7 @@ def test_i3_a_copy_is_the_same_layer_and_the_original_stays(way: str, scheme: Sc
 
 
 @each_scheme
-@pytest.mark.parametrize("way", [way for way in COPIES if way not in ("copy", "another process")])
+@pytest.mark.parametrize("way", [way for way in COPIES if way not in ("copy", "multiprocessing")])
 def test_i3_a_deep_copy_shares_nothing(way: str, scheme: Scheme) -> None:
     """Also where the copy is cast, which sets attributes, and where its tensors are written to."""
     layer = quantized_linear(seeded(lambda: nn.Linear(33, 7)), scheme)
@@ -118,6 +111,20 @@ def test_i3_a_deep_copy_shares_nothing(way: str, scheme: Scheme) -> None:
             tensor.add_(1)
     other.half()
     assert facts(layer) == before
+
+
+def test_i3_a_layer_computes_the_same_in_another_process() -> None:
+    """One that is spawned, as for data loaders and workers: nothing is there but what was sent."""
+    layers = [quantized_linear(seeded(lambda: nn.Linear(33, 7)), scheme).half() for scheme in SCHEMES]
+    x = normal((3, 33)).half()
+    context = torch.multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=compute, args=(sending, layers, x))
+    process.start()
+    sending.close()  # so that the end of the process, too, ends the waiting
+    assert receiving.recv() == [bits(layer(x)) for layer in layers]
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_i3_layers_of_two_schemes_in_one_process_do_not_share_their_settings() -> None:

@@ -44,12 +44,14 @@ FAULTS = (
         what="A deep copy failed, or pickling handed out the live attributes and changed the original; a constructor "
         "wrote to its class, so that two layers shared their settings.",
         seen=("bnb#1230", "bnb#1231", "quanto@da0315f", "bnb@1dbe602"),
-        here="Copies by `copy`, every protocol of pickle, `torch.save` and torch's multiprocessing are the same layer; "
-        "the original stays, deep copies share nothing with it, and layers of different schemes do not meet. Codes "
-        "are plain buffers, so slices of them are plain tensors and carry no state to lose.",
+        here="Copies by `copy`, every protocol of pickle, `torch.save` and torch's multiprocessing are the same layer, "
+        "which computes the same bits in a spawned process; the original stays, deep copies share nothing with it, and "
+        "layers of different schemes do not meet. Codes are plain buffers, so slices of them are plain tensors and "
+        "carry no state to lose.",
         tests=(
             "faults/test_integration.py::test_i3_a_copy_is_the_same_layer_and_the_original_stays",
             "faults/test_integration.py::test_i3_a_deep_copy_shares_nothing",
+            "faults/test_integration.py::test_i3_a_layer_computes_the_same_in_another_process",
             "faults/test_integration.py::test_i3_layers_of_two_schemes_in_one_process_do_not_share_their_settings",
             "contract/battery/test_checkpoints.py::test_copies_are_quantized_models_too",
         ),
