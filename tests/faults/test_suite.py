@@ -1,5 +1,6 @@
 """How tests hide faults (E10): a parameter that is never used, or replaced by another value; a test that is skipped
-where it matters. Both are read from the source of all tests.
+where it matters. Both are read from the source of all tests. So a mark stands on its test, or is given a name in the
+same file.
 """
 
 import ast
@@ -17,7 +18,7 @@ SKIPS = {
     "unit/checkpoint/test_disk_full.py": 1,
     "unit/checkpoint/test_memory.py": 1,
     "unit/checkpoint/test_reading.py": 1,
-    "unit/evaluate/test_generation.py": 1,
+    "unit/evaluate/test_peak_memory.py": 1,
     "unit/native/conftest.py": 1,
     "unit/native/test_architectures.py": 2,
     "unit/native/test_dispatch.py": 1,
@@ -30,6 +31,8 @@ SKIPS = {
     "unit/test_cli_bad_input.py": 1,
 }
 """File -> places that skip a test or expect it to fail. Each states its condition; a new one is entered here."""
+KNOWN = ("given",)
+"""Decorators of other libraries."""
 
 
 @functools.cache
@@ -48,35 +51,58 @@ def skips(tree: ast.Module) -> Iterator[ast.Attribute]:
 
 
 def parametrized(function: ast.FunctionDef, marks: dict[str, ast.expr]) -> Iterator[str]:
-    """The arguments that `function` is parametrized with; marks: those that its file has given a name."""
+    """The arguments that `function` is parametrized with, by marks or by the battery; marks: those that its file has
+    given a name.
+    """
     for decorator in function.decorator_list:
-        mark = marks.get(decorator.id, decorator) if isinstance(decorator, ast.Name) else decorator
+        mark = marks[decorator.id] if isinstance(decorator, ast.Name) else decorator
         if isinstance(mark, ast.Call) and ast.unparse(mark.func).endswith("mark.parametrize"):
             names = ast.literal_eval(mark.args[0])
-            yield from names.split(",") if isinstance(names, str) else names
+            yield from map(str.strip, names.split(",") if isinstance(names, str) else names)
+    if "scheme" in [argument.arg for argument in function.args.args]:
+        yield "scheme"
 
 
-def unused(tree: ast.Module) -> Iterator[str]:
-    """Tests and the arguments that they are parametrized with and do not read, or write to first."""
-    marks = {
+def functions_of(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+def marks_of(tree: ast.Module) -> dict[str, ast.expr]:
+    """What the file has given a name."""
+    return {
         target.id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
-            names = [node for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)]
-            read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
-            written = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-            for argument in map(str.strip, parametrized(function, marks)):
-                if argument not in read or argument in written:
-                    yield f"{function.name}[{argument}]"
+
+
+def unknown_marks(tree: ast.Module) -> list[str]:
+    """What stands on tests and is neither pytest's, nor named in the file, nor in `KNOWN`: it may parametrize them."""
+    decorators = [mark for function in functions_of(tree) for mark in function.decorator_list]
+    names = [ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in decorators]
+    known = {*marks_of(tree), *KNOWN}
+    return [name for name in names if name not in known and not name.startswith("pytest.mark.")]
+
+
+def unused(tree: ast.Module) -> Iterator[str]:
+    """Tests and the arguments that they are parametrized with and do not read, or write to first."""
+    marks = marks_of(tree)
+    for function in functions_of(tree):
+        names = [node for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)]
+        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
+        written = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        for argument in dict.fromkeys(parametrized(function, marks)):
+            if argument not in read or argument in written:
+                yield f"{function.name}[{argument}]"
 
 
 def test_e10_every_parameter_of_a_test_reaches_it() -> None:
     assert len(sources()) > 100
+    assert {file: found for file, tree in sources().items() if (found := unknown_marks(tree))} == {}
     assert {file: found for file, tree in sources().items() if (found := list(unused(tree)))} == {}
 
 
@@ -90,6 +116,23 @@ def test_e10_a_parameter_that_does_not_is_seen() -> None:
         "    assert size + dtype\n"
     )
     assert list(unused(tree)) == ["test_a[dtype]", "test_a[other]"]
+    assert list(unused(ast.parse("def test_b(scheme): assert layer()\ndef test_c(scheme): assert layer(scheme)"))) == [
+        "test_b[scheme]"
+    ]
+
+
+def test_e10_a_mark_of_another_file_is_seen() -> None:
+    tree = ast.parse(
+        "here = pytest.mark.slow\n"
+        "@each\n"
+        "@each_of(3)\n"
+        "@other.each\n"
+        "@here\n"
+        "@given(floats())\n"
+        "@pytest.mark.parametrize('dtype', [1, 2])\n"
+        "def test_a(dtype, value): assert dtype + value\n"
+    )
+    assert unknown_marks(tree) == ["each", "each_of", "other.each"]
 
 
 def test_e10_tests_are_skipped_only_where_it_is_known() -> None:

@@ -187,6 +187,7 @@ FAULTS = (
             "accuracy/test_layer_error.py::test_activations_of_8_bits_would_be_worse",
             "faults/test_suite.py::test_e10_every_parameter_of_a_test_reaches_it",
             "faults/test_suite.py::test_e10_a_parameter_that_does_not_is_seen",
+            "faults/test_suite.py::test_e10_a_mark_of_another_file_is_seen",
             "faults/test_suite.py::test_e10_tests_are_skipped_only_where_it_is_known",
         ),
     ),
