@@ -26,7 +26,7 @@ REPOSITORIES = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that a library shipped, and what becomes of it here.
+    """A fault that a library shipped, and the tests that hold this one to it.
 
     Attributes:
         id: a letter for the group and a number, as in N1; test names carry it as in `test_n1_...`.
@@ -36,16 +36,14 @@ class Fault:
             `REPOSITORIES`.
         here: how this library stands to it, and what the tests hold.
         tests: `folder/file.py::test_name` below tests/, each of which goes red on this fault.
-        not_applicable: why the fault cannot be made here, instead of tests.
     """
 
     id: str
     title: str
     what: str
     seen: tuple[str, ...]
-    here: str = ""
-    tests: tuple[str, ...] = ()
-    not_applicable: str = ""
+    here: str
+    tests: tuple[str, ...]
 
 
 def link(reference: str) -> str:

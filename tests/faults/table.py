@@ -12,8 +12,8 @@ INTRODUCTION = """# Known faults of quantization libraries, and the tests that h
 Every fault below was shipped by a library that quantizes or evaluates language models, and is told in its public
 issues, pull requests and history. For each stands what went wrong, where it was seen, how this library stands to it,
 and the tests that go red if it is made here. [`tests/faults/test_catalogue.py`](../tests/faults/test_catalogue.py)
-fails where an entry has neither a test nor a reason, where a test that is named does not exist, and where this file is
-not what `python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
+fails where an entry has no test, where a test that is named does not exist, and where this file is not what
+`python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
 """
 
 
@@ -29,8 +29,6 @@ def heading(fault: Fault) -> str:
 
 def holders(fault: Fault) -> str:
     """The table's last cell."""
-    if fault.not_applicable:
-        return f"none: {fault.not_applicable}"
     count = len(fault.tests)
     return f"{count} test{'s' if count > 1 else ''}"
 
@@ -47,9 +45,6 @@ def entry(fault: Fault) -> Iterator[str]:
     yield f"### {heading(fault)}\n"
     yield f"{fault.what}\n"
     yield f"Seen in {', '.join(map(link, fault.seen))}.\n"
-    if fault.not_applicable:
-        yield f"Not here: {fault.not_applicable}\n"
-        return
     yield f"Here: {fault.here}\n"
     for test in fault.tests:
         path, _, name = test.partition("::")
