@@ -18,7 +18,7 @@ from transformers import BitsAndBytesConfig
 import quant
 from quant import NF4, QuantError
 from quant.checkpoint_conversion import convert_checkpoint
-from tests.models import tokens
+from tests.models import snapshot, tokens
 from tests.parity.checkpoints import assert_same_weights, load, load_theirs, their_weight
 from tests.strategies import bits, normal
 
@@ -101,6 +101,21 @@ def test_a_model_that_was_not_saved_is_dequantized(kind: str, float_folder: Path
     """So it is saving that the test above finds."""
     theirs = LOADED[kind](float_folder).dequantize()
     assert type(theirs.model.layers[0].mlp.down_proj) is nn.Linear
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_a_model_of_theirs_is_not_quantized_again(kind: str, float_folder: Path) -> None:
+    """Nor is a single layer of theirs among float ones."""
+    theirs = LOADED[kind](float_folder)
+    before = snapshot(theirs)
+    with pytest.raises(QuantError, match=r"^model\.layers\.0\..* is quantized by bitsandbytes: load"):
+        quant.quantize(theirs, NF4())
+    assert snapshot(theirs) == before
+    mixed = nn.Sequential(nn.Linear(16, 128), their_layer())
+    before = snapshot(mixed)
+    with pytest.raises(QuantError, match=r"^1 is quantized by bitsandbytes: load the float model instead"):
+        quant.quantize(mixed, NF4())
+    assert snapshot(mixed) == before
 
 
 @needs_repacking
