@@ -37,7 +37,8 @@ EFFECTS = {
 }
 """By how much quantizing moves the logits of a model, at most over all of them (which are below 1.4, 0.74 and 0.48).
 
-The last two tables and `DECODING` hold every registered scheme: `tests.contract.registered` refuses one they lack.
+The last two tables, `DECODING` and `VARIANT_KL` hold every registered scheme: `tests.contract.registered` refuses one
+that they lack.
 """
 
 DECODING = {"w8a16": 1.5e-05, "nf4-64": 2.4e-07, "nf4-64-dq": 5.6e-06, "fp4-64": 3.6e-07, "int4-64": 7.3e-06}

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quant.schemes import INT4, SCHEMES
 from quant.variants import VARIANTS
 from tests import measured
+from tests.contract import registered
 from tests.contract.registered import registered_schemes, schemes_with_thresholds
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +22,7 @@ import json, pytest
 from quant.schemes import NF4, SCHEMES
 SCHEMES["wide"] = NF4(128)
 from tests import measured
-from tests.strategies import scheme_id
+from tests.contract import registered
 
 class Items:
     def __init__(self):
@@ -39,6 +41,8 @@ def run(*arguments):
 refused = run("--collect-only", "{BATTERY}")
 for table in (measured.EFFECTS["phi3"], measured.EFFECTS["gpt2"], measured.DECODING):
     table["nf4-128"] = table["nf4-64"]
+for table in (measured.VARIANT_KL, registered.GATED):
+    table["wide"] = table["nf4"]
 accepted = run("--collect-only", "{BATTERY}")
 passed = run("{BATTERY}/test_state.py", "-k", "wide")
 print("\\n" + json.dumps([refused, accepted, passed]))
@@ -65,11 +69,19 @@ def test_a_new_scheme_is_refused_without_figures_and_gets_every_test_with_them()
     assert passed[0] == pytest.ExitCode.OK, done.stdout
 
 
-@pytest.mark.parametrize("table", ["phi3", "gpt2", "decoding"])
-def test_each_table_is_asked_for(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = measured.DECODING if table == "decoding" else measured.EFFECTS[table]
+TABLES: dict[str, tuple[dict[str, Any], str]] = {
+    "phi3": (measured.EFFECTS["phi3"], "fp4-64"),
+    "gpt2": (measured.EFFECTS["gpt2"], "fp4-64"),
+    "decoding": (measured.DECODING, "fp4-64"),
+    "KL": (measured.VARIANT_KL, "fp4"),
+    "gate": (registered.GATED, "fp4"),
+}
+
+
+@pytest.mark.parametrize(("table", "key"), TABLES.values(), ids=TABLES)
+def test_each_table_is_asked_for(table: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert schemes_with_thresholds() == set(registered_schemes()) == set(SCHEMES)
-    monkeypatch.delitem(figures, "fp4-64")
+    monkeypatch.delitem(table, key)
     assert schemes_with_thresholds() == set(SCHEMES) - {"fp4"}
     with pytest.raises(pytest.Collector.CollectError, match=r"without figures: fp4\. Measure .* python -m tests\."):
         registered_schemes()
