@@ -23,9 +23,11 @@ def config(**options: Any) -> LoraConfig:
     return for_quantized_layers(LoraConfig(**{"r": 4, "target_modules": TARGETS, **options}))
 
 
-def with_values(model: Any) -> Any:
-    """`model` with its B matrices, which start as zeros, filled."""
+def with_values(model: Any, matrices: str = "B", std: float = 0.1) -> Any:
+    """`model` with the `matrices` of its adapters, B (zeros at first) or A (drawn by torch), filled with noise of width
+    `std` that is the same on every CPU.
+    """
     for index, (name, parameter) in enumerate(model.named_parameters()):
-        if "lora_B" in name:
-            parameter.data.copy_(normal(parameter.shape, seed=index, std=0.1))
+        if f"lora_{matrices}" in name:
+            parameter.data.copy_(normal(parameter.shape, seed=index, std=std))
     return model

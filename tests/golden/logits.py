@@ -28,6 +28,13 @@ IDS = [[1, 5, 42, 16, 53, 27]]
 STEPS = 1.4e-05
 TOLERANCE = 2 * STEPS
 DRAWS = 20
+FEW_DRAWS = 3
+MOVED = {"w8a16": 1.35e-05, "nf4": 1.09e-05, "nf4-dq": 1.12e-05, "fp4": 1.20e-05, "int4": 1.28e-05}
+"""The most that the first `FEW_DRAWS` draws move any logit: the same digits with every kernel, with AVX-512 and without
+vectors in torch.
+"""
+MOVED_TOLERANCE = 0.25
+"""Of `MOVED`: layers of plain torch, which read activations between two steps, move logits by 0.82 to 1.01 of it."""
 
 
 def logits(model: Any) -> Tensor:
@@ -79,7 +86,8 @@ def main() -> None:
         model = load(folder)
         here = float((logits(model) - written(folder)).abs().max())
         steps = [moved_by_a_step(model, seed) for seed in range(DRAWS)]
-        print(f"{name}: here {here:.1e}, a step {min(steps):.1e} to {max(steps):.1e}")
+        few = max(steps[:FEW_DRAWS])
+        print(f"{name}: here {here:.1e}, a step {min(steps):.1e} to {max(steps):.1e}, {few:.2e} in {FEW_DRAWS} draws")
 
 
 if __name__ == "__main__":

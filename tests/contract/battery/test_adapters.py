@@ -40,7 +40,10 @@ def test_the_adapter_is_added_once_and_scaled(name: str, scheme: Scheme) -> None
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
 def test_training_lowers_the_loss_and_leaves_the_codes(checkpointing: bool, scheme: Scheme) -> None:
-    model = get_peft_model(base(scheme), config())
+    """The learning rate is high, the text one line. Measured: 0.48 (INT4) to 0.51 nats of 6.2, at least 0.05 in each
+    step, with AVX-512 and without vectors; 0.32 where no gradient comes through the quantized layers.
+    """
+    model = with_values(get_peft_model(base(scheme), config()), matrices="A", std=0.05)
     if checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
@@ -57,7 +60,7 @@ def test_training_lowers_the_loss_and_leaves_the_codes(checkpointing: bool, sche
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
-    assert losses[0] - losses[-1] > 0.1  # of 6.2 nats; the learning rate is high, the text one line
+    assert losses[0] - losses[-1] > 0.4
     assert {name: value for name, value in state(model).items() if "lora" not in name} == frozen
 
 
