@@ -8,6 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+WAITING = ("threading", "concurrent.futures._base")
+"""Modules whose calls are as many as the machine is busy."""
+
 
 class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The storages that operations make, each once: bytes of each, and the operations' number."""
@@ -27,12 +30,12 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Python functions called by `work`."""
+    """Python functions called by `work` in this thread, but for the waiting for others."""
     count = 0
 
     def counted(frame: types.FrameType, event: str, argument: object) -> None:
         nonlocal count
-        count += event == "call"
+        count += event == "call" and frame.f_globals.get("__name__") not in WAITING
 
     before = sys.getprofile()
     sys.setprofile(counted)

@@ -58,13 +58,13 @@ def on_disk(folder: Path, out: Path) -> None:
 def test_f4_each_further_block_of_a_checkpoint_costs_as_many_calls_as_the_last(
     work: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of Phi-3, with four linear layers each. Measured: six blocks cost as many calls as the six before, to 0.5 % where
-    progress is told by the clock; a walk over the model for each layer makes it 14 % more and beyond.
+    """Of Phi-3, with four linear layers each. Measured: six blocks cost exactly as many calls as the six before; a walk
+    over the model for each layer makes it 14 % more and beyond.
 
     From 36 blocks on, the patterns that transformers makes of names outgrow the cache of `re`, and are compiled again
     each time.
     """
-    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # in threads, whose waiting is calls too
+    monkeypatch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # in threads, whose calls are not counted
     counts = []
     for blocks in (4, 16, 22, 28):  # the first to import and to fill other caches
         model = tiny_phi3(hidden_size=32, intermediate_size=32, num_hidden_layers=blocks)
