@@ -45,10 +45,13 @@ def read_survivors(folder: Path = FOLDER) -> dict[str, str]:
     """Key of each explained mutant -> its class.
 
     Raises:
-        ValueError: an unknown class, an empty reason, a mutant that is explained twice.
+        ValueError: no files, an unknown class, an empty reason, a mutant that is explained twice.
     """
     explained: dict[str, str] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise ValueError(f"no explanations (*.yaml) in {folder}")
+    for path in files:
         for kind, reasons in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             for reason, keys in reasons.items():
                 twice = [key for key in keys if key in explained]

@@ -116,6 +116,11 @@ def test_where_nothing_has_a_verdict_there_is_none(pattern: str, count: int) -> 
         verdicts(CODES, WORDS, [pattern])
 
 
+def test_without_files_nothing_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no explanations"):
+        read_survivors(tmp_path / "absent")
+
+
 @pytest.mark.parametrize(
     "content",
     ["unheard-of:\n  reason: [a]\n", 'wording:\n  " ": [a]\n', "wording:\n  one: [a]\n  two: [a]\n"],

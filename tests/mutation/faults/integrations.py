@@ -76,8 +76,8 @@ FAULTS = (
     Fault(
         "unknown-option-is-ignored",
         "integrations/quantization_config.py",
-        "        if unknown:\n",
-        "        if unknown and not known:\n",
+        "        unknown = sorted(",
+        "        options = {key: options[key] for key in known if key in options}\n        unknown = sorted(",
         (f"{QUANTIZATION_CONFIG}::test_bad_options_are_refused",),
     ),
     Fault(
