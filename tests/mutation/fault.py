@@ -12,14 +12,14 @@ class Fault:
         name: what goes wrong, in words joined by hyphens; no two faults share it.
         file: of the package, relative to `quant/`.
         old, new: text that occurs exactly once in the file, and what stands there instead.
-        tests: those that go red, as "tests/.../test_x.py::test_name" without parameters.
+        test: the one that goes red, as "tests/.../test_x.py::test_name" without parameters.
     """
 
     name: str
     file: str
     old: str
     new: str
-    tests: tuple[str, ...]
+    test: str
 
     def applied(self, source: str) -> str:
         """`source`, the content of the file, with the fault in it.

@@ -5,7 +5,7 @@
     python -m tests.mutation.planted --jobs 2             two at a time
 
 The repository is copied to a temporary folder, so the sources are never touched. There the named tests must first be
-green without a fault. Then the faults follow, each by itself, against its own tests: *red* is a test that failed;
+green without a fault. Then the faults follow, each by itself, against its own test: *red* is a test that failed;
 *survived* is that none did; *broken* is a run that never came to a verdict, as of tests that cannot be collected, which
 proves nothing. The error that turned it red is printed beside it: a crash has to be one that the fault's name explains.
 The exit code is 1 where a fault is not red. How one is tried: `tests.mutation.worker`.

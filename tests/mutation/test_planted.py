@@ -1,4 +1,4 @@
-"""Every planted fault still fits the sources and names tests that exist; and the way to try them tells what turns red
+"""Every planted fault still fits the sources and names a test that exists; and the way to try them tells what turns red
 from what does not. Whether the real ones do is found out by `python -m tests.mutation.planted`, every night.
 """
 
@@ -27,13 +27,13 @@ PROGRAM = """
 import sys
 from tests.mutation import worker
 from tests.mutation.fault import Fault
-tests = ("toy/test_adding.py::test_adds",)
+test = "toy/test_adding.py::test_adds"
 faults = (
-    Fault("wrong", "adding.py", "a + b", "a - b", tests),
-    Fault("harmless", "adding.py", "a + b", "b + a", tests),
-    Fault("hanging", "adding.py", "return", "__import__('signal').raise_signal(14)  # SIGALRM; return", tests),
-    Fault("unreadable", "adding.py", "def add", "raise RuntimeError\\ndef add", tests),
-    Fault("untested", "adding.py", "def add", "def  add", ("toy/test_adding.py::test_absent",)),
+    Fault("wrong", "adding.py", "a + b", "a - b", test),
+    Fault("harmless", "adding.py", "a + b", "b + a", test),
+    Fault("hanging", "adding.py", "return", "__import__('signal').raise_signal(14)  # SIGALRM; return", test),
+    Fault("unreadable", "adding.py", "def add", "raise RuntimeError\\ndef add", test),
+    Fault("untested", "adding.py", "def add", "def  add", "toy/test_adding.py::test_absent"),
 )
 sys.exit(worker.main(sys.argv[1:], faults, libraries=()))
 """
@@ -47,13 +47,11 @@ def functions_in(file: str) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_fits_the_sources_and_its_tests_exist(fault: Fault) -> None:
+def test_a_fault_fits_the_sources_and_its_test_exists(fault: Fault) -> None:
     source = (ROOT / "quant" / fault.file).read_text(encoding="utf-8")
     compile(fault.applied(source), fault.file, "exec")
-    assert fault.tests
-    for test in fault.tests:
-        file, _, name = test.partition("::")
-        assert name in functions_in(file), test
+    file, _, name = fault.test.partition("::")
+    assert name in functions_in(file), fault.test
 
 
 def test_there_are_as_many_as_documented_of_different_names_in_every_part() -> None:
@@ -71,7 +69,7 @@ def test_there_are_as_many_as_documented_of_different_names_in_every_part() -> N
 )
 def test_a_fault_that_does_not_fit_is_an_error(old: str, new: str) -> None:
     with pytest.raises(ValueError, match=f"name: '{old}' occurs"):
-        Fault("name", "adding.py", old, new, ()).applied(TOY["quant/adding.py"])
+        Fault("name", "adding.py", old, new, "").applied(TOY["quant/adding.py"])
 
 
 @pytest.fixture

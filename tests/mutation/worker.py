@@ -71,10 +71,10 @@ def run_tests(tests: Iterable[str]) -> tuple[str, str]:
 
 
 def try_fault(tree: Path, fault: Fault) -> tuple[str, str]:
-    """`run_tests` of the fault's own tests with the fault in `tree`, which is then as it was before."""
+    """`run_tests` of the fault's own test with the fault in `tree`, which is then as it was before."""
     before = fault.plant(tree)
     try:
-        return run_tests(fault.tests)
+        return run_tests([fault.test])
     finally:
         (tree / "quant" / fault.file).write_text(before, encoding="utf-8")
 
@@ -97,7 +97,7 @@ def main(names: Sequence[str], faults: Iterable[Fault] = FAULTS, libraries: Iter
     for library in libraries:
         importlib.import_module(library)
     chosen = [fault for fault in faults if fault.name in names]
-    verdict, printed = run_tests(sorted({test for fault in chosen for test in fault.tests}))
+    verdict, printed = run_tests(sorted({fault.test for fault in chosen}))
     if verdict != "survived":
         print(f"The tests are not green without a fault:\n{printed}")
         return 1
