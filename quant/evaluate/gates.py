@@ -144,7 +144,7 @@ def _change_check(threshold: Threshold, now: Windows) -> Check:
     )
     if verdict is Verdict.REGRESSION:
         text += f", these are not the recorded results: if the change is meant, record it with {UPDATE}"
-    return Check("change", verdict, f"{text}: {verdict.value}", None)
+    return Check("change", verdict, f"{text}: {verdict.value}")
 
 
 def explained(name: str, figures: str, verdict: Verdict, factor: float, windows: Windows) -> Check:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from quant.evaluate.budgets import judge_budget
-from quant.evaluate.gates import NOISE_FACTOR, Verdict, judge
-from quant.evaluate.recording import derive_threshold, quantile
+from quant.evaluate.gates import NOISE_FACTOR, Verdict, explained, judge
+from quant.evaluate.recording import derive_threshold, per_window, quantile
 from quant.evaluate.statistics import windowed_mean
 from tests.unit.evaluate.made import BASELINE, NOISE, PROVENANCE, TOKENS, WINDOWS, by_name, noise, quantized, recorded
 
@@ -65,6 +65,29 @@ def test_a_divergence_of_nothing_is_told_in_nats() -> None:
     threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, PROVENANCE)
     check = by_name(judge("nf4", threshold, BASELINE, same))["KL divergence"]
     assert "+0.00 nats +- 0.00 nats, may move by 0.00 nats: pass" in check.text
+
+
+def test_a_divergence_where_there_was_none_is_told_in_nats() -> None:
+    same = quantized(loss=0.0, kl=0.0)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, PROVENANCE)
+    measured = dataclasses.replace(same, kl=torch.full_like(BASELINE.losses, 0.25))
+    check = by_name(judge("nf4", threshold, BASELINE, measured))["KL divergence"]
+    assert ": +0.25 nats +- 0.00 nats, may move by 0.00 nats: regression" in check.text
+
+
+@pytest.mark.parametrize(
+    ("factor", "more", "needed"),
+    [
+        (999.0, 319_360, "about 319,360 more tokens"),
+        (1000.0, None, "more than 320,000 tokens"),
+        (math.inf, None, "more than 320,000 tokens"),
+    ],
+)
+def test_an_estimate_on_its_limit_names_no_number_of_tokens(factor: float, more: int | None, needed: str) -> None:
+    """Of 320 tokens: 999 times as many would be an answer, from 1000 on the number is none."""
+    windows = per_window(BASELINE, quantized())
+    check = explained("x", "figures", Verdict.INCONCLUSIVE, factor, windows)
+    assert (check.text, check.more_tokens) == (f"figures: inconclusive, it takes {needed} to tell", more)
 
 
 def test_results_that_are_not_the_recorded_ones() -> None:
