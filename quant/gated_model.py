@@ -15,15 +15,18 @@ from typing import Any
 
 from torch import Tensor
 
+from quant.checkpoint.folder import open_checkpoint
+from quant.checkpoint.manifest import digest_of_weights
 from quant.errors import QuantError
 from quant.evaluate.budgets import check_limits, judge_budget
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.gates import NOISE_FACTOR, GateResult, judge
+from quant.evaluate.layers import check_layers, layer_formats
 from quant.evaluate.noise import rounding_noise
 from quant.evaluate.perplexity import stream_losses
 from quant.evaluate.recording import derive_threshold
 from quant.evaluate.statistics import MIN_WINDOWS
-from quant.evaluate.thresholds import ThresholdFile
+from quant.evaluate.thresholds import UPDATE, ThresholdFile
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_tokenizer, quiet_transformers
 from quant.sources import Source, cut_windows, open_source, read_text
@@ -70,11 +73,19 @@ class GatedModel:
         Raises:
             QuantError: unknown scheme, or the model cannot be quantized that way.
         """
+        subject = self._subject(scheme, model)
+        return self.baseline.compare(subject)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of the unquantized weights, see `quant.checkpoint.manifest.digest_of_weights`."""
+        return digest_of_weights(open_checkpoint(self.source.folder))
+
+    def _subject(self, scheme: str, model: Any) -> Any:
         if model is not None:
-            return self.baseline.compare(model)
+            return model
         self.check(scheme)
-        baseline = self.baseline
-        return baseline.compare(self._load(scheme))
+        return self._load(scheme)
 
     def check(self, scheme: str) -> None:
         """Raises:
@@ -92,7 +103,17 @@ class GatedModel:
             QuantError: no threshold, or one of another text or model; see `quant.evaluate.gates.judge`.
         """
         threshold = self.thresholds.read(self.name, scheme)
-        return judge(scheme, threshold, self.baseline.measurement, self.measure(scheme, model))
+        recorded = threshold.provenance.get("weights_sha256")
+        if recorded != self.weights_sha256:
+            raise QuantError(
+                f"{scheme}: the unquantized weights in {self.source.folder} are not the recorded ones (SHA-256 "
+                f"{self.weights_sha256}, recorded {recorded}): it is another model; if that is meant, record it with "
+                f"{UPDATE}"
+            )
+        subject = self._subject(scheme, model)
+        layers = check_layers(threshold.layers, layer_formats(subject))
+        result = judge(scheme, threshold, self.baseline.measurement, self.baseline.compare(subject))
+        return GateResult(scheme, (layers, *result.checks))
 
     def judge_budget(
         self, scheme: str, model: Any = None, max_perplexity_ratio: float | None = None, max_kl: float | None = None
@@ -110,16 +131,24 @@ class GatedModel:
             QuantError: as `measure`, or the file cannot be written.
         """
         self.thresholds.require_writable()
-        measured = self.measure(scheme, model)
+        subject = self._subject(scheme, model)
+        measured = self.baseline.compare(subject)
         provenance = {
             "text": self._text,
+            "weights_sha256": self.weights_sha256,
             **asdict(measured.fingerprint),
             "noise_seed": NOISE_SEED,
             "noise_factor": NOISE_FACTOR,
             "command": command,
         }
-        noisy = self._noisy_losses(self._load(scheme) if model is None else model)
-        threshold = derive_threshold(self.baseline.measurement, measured, self._noisy_baseline, noisy, provenance)
+        threshold = derive_threshold(
+            self.baseline.measurement,
+            measured,
+            self._noisy_baseline,
+            self._noisy_losses(subject),
+            layer_formats(subject),
+            provenance,
+        )
         self.thresholds.write(self.name, scheme, threshold)
 
     @property

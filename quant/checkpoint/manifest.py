@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from quant.checkpoint.file_io import digest_of, read_chunks
-from quant.checkpoint.folder import ADAPTER, WEIGHTS, is_plain_name, read_json
+from quant.checkpoint.folder import ADAPTER, WEIGHTS, Checkpoint, is_plain_name, read_json
 from quant.checkpoint.headers import Header, read_header
 from quant.errors import QuantError
 from quant.version import __version__
@@ -72,6 +72,20 @@ def describe_weights(header: Header, watch: Callable[[int], None] = lambda _: No
         "header_sha256": header.digest,
         "tensors": tensors,
     }
+
+
+def digest_of_weights(checkpoint: Checkpoint) -> str:
+    """Hex SHA-256 of all tensors: names, dtypes, shapes and bytes, however they are spread over files.
+
+    Raises:
+        QuantError: a file cannot be read.
+    """
+    sums: dict[str, str] = {}
+    for header in checkpoint.files.values():
+        sums.update(describe_weights(header)["tensors"])
+    stored = checkpoint.tensors
+    lines = (f"{name} {stored[name].dtype} {list(stored[name].shape)} {sums[name]}\n" for name in sorted(sums))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def describe_file(path: Path) -> dict[str, Any]:

@@ -5,14 +5,18 @@
         "kl": {"value", "margin"},                        # nats per token
         "change": {"noise", "baseline_noise"},            # nats, root mean square over windows, weighted by tokens
         "baseline_perplexity", "top1_agreement",          # for readers; nothing is held to the latter
-        "provenance": {...},                              # text, windows, versions, machine, seed, command
-        "windows": {"tokens", "baseline", "losses", "kl"} # per window: scored tokens, mean nats per token
+        "layers": {FORMAT: [NAME, ...]},                  # which layers are in which format
+        "provenance": {...},                              # text, weights, windows, versions, machine, seed, command
+        "windows": {"tokens", "baseline", "losses", "kl"},# per window: scored tokens, mean nats per token
+        "sha256"                                          # of all of that
     }}}}
 
 Each entry stands by itself, so that one scheme can be recorded anew without a word about the others. Nothing but
-`pytest --update-thresholds` writes the file; margins follow from the figures and are not for editing.
+`pytest --update-thresholds` writes the file: an entry that was edited does not fit its checksum and is refused. That
+guards against a hand that helps a red gate, not against one that computes the checksum as well.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -74,6 +78,7 @@ class Threshold:
     baseline_noise: float
     baseline_perplexity: float
     top1_agreement: float
+    layers: dict[str, list[str]]
     windows: Windows
     provenance: dict[str, Any]
 
@@ -98,19 +103,21 @@ class Threshold:
 
     def to_json(self) -> dict[str, Any]:
         """As in the module docstring."""
-        return {
+        entry: dict[str, Any] = {
             "perplexity_ratio": {"value": self.perplexity_ratio, "margin": self.perplexity_margin},
             "kl": {"value": self.kl, "margin": self.kl_margin},
             "change": {"noise": self.noise, "baseline_noise": self.baseline_noise},
             "baseline_perplexity": self.baseline_perplexity,
             "top1_agreement": self.top1_agreement,
+            "layers": self.layers,
             "provenance": self.provenance,
             "windows": {name: getattr(self.windows, name).tolist() for name in Windows.__annotations__},
         }
+        return {**entry, "sha256": _checksum(entry)}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Threshold":
-        """Raises KeyError, TypeError or ValueError where `entry` is not what `to_json` gives."""
+        """Raises AttributeError, KeyError, TypeError or ValueError where `entry` is not what `to_json` gives."""
         columns = {name: torch.tensor(entry["windows"][name], dtype=torch.float64) for name in Windows.__annotations__}
         if len({len(column) for column in columns.values()}) != 1:
             raise ValueError("windows of different lengths")
@@ -123,6 +130,7 @@ class Threshold:
             baseline_noise=float(entry["change"]["baseline_noise"]),
             baseline_perplexity=float(entry["baseline_perplexity"]),
             top1_agreement=float(entry["top1_agreement"]),
+            layers={format_: list(names) for format_, names in entry["layers"].items()},
             windows=Windows(**columns),
             provenance=dict(entry["provenance"]),
         )
@@ -142,9 +150,18 @@ class ThresholdFile:
         if entry is None:
             raise QuantError(f"{scheme} of {model} has no threshold in {self.path}: record it with {UPDATE}")
         try:
-            return Threshold.from_json(entry)
-        except (KeyError, TypeError, ValueError) as error:
-            raise QuantError(f"{self.path}: the threshold of {scheme} of {model} is damaged ({error!r})") from error
+            threshold = Threshold.from_json(entry)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise QuantError(
+                f"{self.path}: the threshold of {scheme} of {model} is damaged ({error!r}): restore it, or record it "
+                f"with {UPDATE}"
+            ) from error
+        if entry.get("sha256") != _checksum({name: part for name, part in entry.items() if name != "sha256"}):
+            raise QuantError(
+                f"{self.path}: the threshold of {scheme} of {model} does not fit its checksum, it was edited: restore "
+                f"it, or record it with {UPDATE}"
+            )
+        return threshold
 
     def write(self, model: str, scheme: str, threshold: Threshold) -> None:
         """Replace that threshold and leave the others as they are; the file is whole at every moment.
@@ -156,8 +173,8 @@ class ThresholdFile:
         entries = self._entries()
         entries.setdefault(model, {})[scheme] = threshold.to_json()
         text = json.dumps({"format": FORMAT, "thresholds": entries}, indent=1, ensure_ascii=False)
-        # A line for each list of numbers, instead of one for each number.
-        text = re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text)
+        # A line for each list, instead of one for each number or name. No string in JSON holds a line break.
+        text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", _on_one_line, text)
         try:
             with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.") as folder:
                 whole = Path(folder, self.path.name)
@@ -187,3 +204,12 @@ class ThresholdFile:
         if not isinstance(models, dict) or not all(isinstance(schemes, dict) for schemes in models.values()):
             raise QuantError(f"{self.path} does not hold thresholds of format {FORMAT}: record them with {UPDATE}")
         return models
+
+
+def _checksum(entry: dict[str, Any]) -> str:
+    """Of the values, wherever they stand and however they are indented."""
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(line.strip() for line in found[1].splitlines())}]"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -253,3 +254,34 @@ def test_the_example_holds_its_model(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2)
     source = (ROOT / "examples" / "hold-a-model" / "test_accuracy.py").read_text(encoding="utf-8")
     assert GATED in source
+
+
+def test_other_weights_are_another_model_before_anything_is_measured(
+    recorded: pytest.Pytester, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit of one weight, which moves losses by less than rounding does."""
+    other = shutil.copytree(model_folder, tmp_path / model_folder.name)
+    weights = other / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4] ^= 1
+    weights.write_bytes(content)
+    monkeypatch.setattr(GatedModel, "_load", lambda self, variant: pytest.fail("loaded"))
+    result = recorded.runpytest_inprocess(f"--model={other}")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*the unquantized weights in * are not the recorded ones (SHA-256 *"])
+
+
+def test_a_layer_left_unquantized_is_named(recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantized = GatedModel._load
+    name = "model.layers.0.self_attn.o_proj"
+
+    def forgotten(self: GatedModel, variant: str) -> Any:
+        model = quantized(self, variant)
+        if variant == "nf4":
+            model.set_submodule(name, model.get_submodule(name).dequantize())
+        return model
+
+    monkeypatch.setattr(GatedModel, "_load", forgotten)
+    result = recorded.runpytest_inprocess()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([f"*layers in other formats than recorded: {name} was NF4(*), is Linear *: if the*"])

@@ -7,11 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from quant.checkpoint.folder import INDEX, open_checkpoint
 from quant.checkpoint.headers import read_header
-from quant.checkpoint.manifest import MANIFEST, Verified, describe_file, describe_weights, verify
+from quant.checkpoint.manifest import (
+    MANIFEST,
+    Verified,
+    describe_file,
+    describe_weights,
+    digest_of_weights,
+    verify,
+)
 from quant.checkpoint.run import run
 from quant.errors import QuantError
 from quant.schemes import NF4
@@ -178,3 +186,27 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(folder: Path) -> No
         describe_weights(header)
     with pytest.raises(QuantError, match=rf"{SHARDS[0]} cannot be read \(No such file.*check the disk"):
         describe_file(header.path)
+
+
+def test_the_digest_of_weights_is_of_the_tensors_and_not_of_the_files(tmp_path: Path) -> None:
+    tensors = layer_tensors()
+    sharded = open_checkpoint(write_sharded(tmp_path / "sharded", tensors))
+    (tmp_path / "single").mkdir()
+    save_file(tensors, tmp_path / "single" / "model.safetensors")
+    assert digest_of_weights(sharded) == digest_of_weights(open_checkpoint(tmp_path / "single"))
+
+
+@pytest.mark.parametrize("change", ["a bit", "a name", "a shape", "a dtype"])
+def test_the_digest_of_weights_sees_any_other_tensor(change: str, tmp_path: Path) -> None:
+    def digest(tensor: torch.Tensor, name: str = "weight") -> str:
+        save_file({name: tensor}, tmp_path / "model.safetensors")
+        return digest_of_weights(open_checkpoint(tmp_path))
+
+    tensor = torch.arange(8, dtype=torch.int16).view(2, 4)
+    other = {
+        "a bit": lambda: digest(tensor ^ torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.int16)),
+        "a name": lambda: digest(tensor, "weights"),
+        "a shape": lambda: digest(tensor.view(4, 2)),
+        "a dtype": lambda: digest(tensor.view(torch.bfloat16)),
+    }
+    assert digest(tensor) == digest(tensor.clone()) != other[change]()

@@ -17,6 +17,7 @@ WINDOWS, TOKENS = 40, 8
 FINGERPRINT = Fingerprint("0" * 64, WINDOWS * TOKENS, TOKENS, TOKENS, None, "float32", 1, "cpu", "any", 1, {})
 PROVENANCE: dict[str, object] = dataclasses.asdict(FINGERPRINT)
 NOISE = 1e-6
+LAYERS = {"NF4(block_size=64, double_quant=False)": ["up", "down"], "Linear float32": ["head"]}
 
 
 def noise(seed: int) -> Tensor:
@@ -43,7 +44,8 @@ def quantized(loss: float = 0.01, kl: float = 0.02, spread: Tensor | float = 0.0
 def recorded(**changes: Any) -> Threshold:
     measured = quantized()
     shaken = torch.full_like(BASELINE.losses, NOISE)
-    threshold = derive_threshold(BASELINE, measured, BASELINE.losses + shaken, measured.losses - shaken, PROVENANCE)
+    disturbed = BASELINE.losses + shaken, measured.losses - shaken
+    threshold = derive_threshold(BASELINE, measured, *disturbed, LAYERS, PROVENANCE)
     return dataclasses.replace(threshold, **changes)
 
 

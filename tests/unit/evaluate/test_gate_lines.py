@@ -11,7 +11,18 @@ from quant.evaluate.budgets import judge_budget
 from quant.evaluate.gates import NOISE_FACTOR, Verdict, explained, judge
 from quant.evaluate.recording import derive_threshold, per_window, quantile
 from quant.evaluate.statistics import windowed_mean
-from tests.unit.evaluate.made import BASELINE, NOISE, PROVENANCE, TOKENS, WINDOWS, by_name, noise, quantized, recorded
+from tests.unit.evaluate.made import (
+    BASELINE,
+    LAYERS,
+    NOISE,
+    PROVENANCE,
+    TOKENS,
+    WINDOWS,
+    by_name,
+    noise,
+    quantized,
+    recorded,
+)
 
 
 def trend(seed: int) -> Tensor:
@@ -62,14 +73,14 @@ def test_a_divergence_that_may_have_moved() -> None:
 def test_a_divergence_of_nothing_is_told_in_nats() -> None:
     """A model that is its baseline has no divergence to take a percentage of."""
     same = quantized(loss=0.0, kl=0.0)
-    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, PROVENANCE)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, PROVENANCE)
     check = by_name(judge("nf4", threshold, BASELINE, same))["KL divergence"]
     assert "+0.00 nats +- 0.00 nats, may move by 0.00 nats: pass" in check.text
 
 
 def test_a_divergence_where_there_was_none_is_told_in_nats() -> None:
     same = quantized(loss=0.0, kl=0.0)
-    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, PROVENANCE)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, PROVENANCE)
     measured = dataclasses.replace(same, kl=torch.full_like(BASELINE.losses, 0.25))
     check = by_name(judge("nf4", threshold, BASELINE, measured))["KL divergence"]
     assert ": +0.25 nats +- 0.00 nats, may move by 0.00 nats: regression" in check.text

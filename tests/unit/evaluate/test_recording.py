@@ -15,6 +15,7 @@ from quant.evaluate.recording import FALSE_ALARM, derive_threshold, margin, move
 from quant.evaluate.statistics import windowed_mean
 from tests.unit.evaluate.made import (
     BASELINE,
+    LAYERS,
     NOISE,
     PROVENANCE,
     TOKENS,
@@ -99,4 +100,4 @@ def test_a_model_that_gives_a_token_probability_0_is_not_recorded(where: str) ->
     (measured.losses if where == "measured" else noisy)[5] = math.inf
     infinite = "perplexity_ratio, perplexity_margin, noise" if where == "measured" else "noise"
     with pytest.raises(QuantError, match=re.escape(f"({infinite}): the model gives a token")):
-        derive_threshold(BASELINE, measured, BASELINE.losses, noisy, PROVENANCE)
+        derive_threshold(BASELINE, measured, BASELINE.losses, noisy, LAYERS, PROVENANCE)

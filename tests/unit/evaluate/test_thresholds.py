@@ -18,7 +18,9 @@ def make(kl: float = 0.25) -> Threshold:
     column = torch.tensor([1.0, 1 / 3, 2e-7], dtype=torch.float64)
     windows = Windows(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
     provenance = {"window": 8, "command": "pytest"}
-    return Threshold(1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, windows.rounded(), provenance)
+    return Threshold(
+        1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, {"W8A16()": ["a", "b"]}, windows.rounded(), provenance
+    )
 
 
 def test_windows_are_rounded_to_nine_digits() -> None:
@@ -152,3 +154,29 @@ def test_columns_of_different_lengths_are_damage(tmp_path: Path) -> None:
     file.write("tiny", "nf4", replace(make(), windows=windows))
     with pytest.raises(QuantError, match="windows of different lengths"):
         file.read("tiny", "nf4")
+
+
+@pytest.mark.parametrize("path", [("change", "noise"), ("kl", "margin"), ("provenance", "window")], ids="-".join)
+def test_an_edited_threshold_is_refused(tmp_path: Path, path: tuple[str, str]) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    content = json.loads(file.path.read_text())
+    content["thresholds"]["tiny"]["nf4"][path[0]][path[1]] *= 10
+    file.path.write_text(json.dumps(content))
+    with pytest.raises(QuantError, match=r"nf4 of tiny does not fit its checksum, it was edited: restore it, or"):
+        file.read("tiny", "nf4")
+
+
+def test_another_layout_of_the_same_values_is_no_edit(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("tiny", "nf4", make())
+    file.path.write_text(json.dumps(json.loads(file.path.read_text()), indent=4, sort_keys=True))
+    assert file.read("tiny", "nf4").kl == 0.25
+
+
+def test_a_list_of_names_takes_one_line_and_text_with_brackets_stays(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    command = "pytest 'test[  1,  2 ]'"
+    file.write("tiny", "nf4", replace(make(), provenance={"window": 8, "command": command}))
+    assert '     "W8A16()": ["a", "b"]' in file.path.read_text(encoding="utf-8").splitlines()
+    assert file.read("tiny", "nf4").provenance["command"] == command

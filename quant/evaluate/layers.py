@@ -1,0 +1,54 @@
+"""Which layers of a model are in which format, and whether they are those that were recorded.
+
+A layer left unquantized makes a model better, and in bfloat16, where rounding moves losses by thousandths of a nat, no
+measurement of losses tells it from the recorded one. The names and formats of the layers do, in every dtype.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from quant.dtypes import dtype_name
+from quant.evaluate.gates import Check, Verdict
+from quant.evaluate.thresholds import UPDATE
+from quant.modules import QuantizedLinear
+
+SHOWN = 5
+"""Layers that a message names."""
+
+Formats = Mapping[str, list[str]]
+"""Format -> the names of the layers in it."""
+
+
+def layer_formats(model: nn.Module) -> dict[str, list[str]]:
+    """The formats of all modules with a weight of two dimensions or more: the scheme of our layers, as `NF4(...)`; of
+    others the class and the weight's dtype, as in `Linear float32`, or `Linear4bit uint8` of bitsandbytes.
+    """
+    formats: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, QuantizedLinear):
+            formats.setdefault(str(module.scheme), []).append(name)
+        elif isinstance(weight, Tensor) and weight.ndim >= 2:
+            formats.setdefault(f"{type(module).__name__} {dtype_name(weight.dtype)}", []).append(name)
+    return formats
+
+
+def check_layers(recorded: Formats, now: Formats) -> Check:
+    """A regression where any layer is in another format than it was, is new, or is gone."""
+    then, today = _format_of(recorded), _format_of(now)
+    differing = [name for name in dict.fromkeys([*then, *today]) if then.get(name) != today.get(name)]
+    if not differing:
+        counts = ", ".join(f"{len(names)} {format_}" for format_, names in now.items())
+        return Check("layers", Verdict.PASS, f"layers in the recorded formats ({counts}): pass")
+    lines = [f"{name} was {then.get(name, 'not there')}, is {today.get(name, 'gone')}" for name in differing[:SHOWN]]
+    more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+    text = (
+        f"layers in other formats than recorded: {'; '.join(lines)}{more}: if the change is meant, record it with "
+        f"{UPDATE}: {Verdict.REGRESSION.value}"
+    )
+    return Check("layers", Verdict.REGRESSION, text)
+
+
+def _format_of(formats: Formats) -> dict[str, str]:
+    return {name: format_ for format_, names in formats.items() for name in names}

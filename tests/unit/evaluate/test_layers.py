@@ -1,0 +1,58 @@
+"""Which layers are in which format, by name, and what a layer in another one is told as."""
+
+import torch
+from torch import nn
+
+from quant import NF4, quantize
+from quant.evaluate.gates import Verdict
+from quant.evaluate.layers import check_layers, layer_formats
+
+
+def model() -> nn.Module:
+    parts = {"up": nn.Linear(64, 64), "norm": nn.LayerNorm(64), "down": nn.Linear(64, 64), "head": nn.Linear(64, 8)}
+    return nn.Sequential(nn.Embedding(8, 64), nn.ModuleDict(parts)).bfloat16()
+
+
+def quantized() -> nn.Module:
+    return quantize(model(), NF4(), exclude=["1.head"])
+
+
+def test_formats_are_the_schemes_of_our_layers_and_class_and_dtype_of_others() -> None:
+    """A norm's weight has one dimension and no quantizer takes it."""
+    assert layer_formats(quantized()) == {
+        "Embedding bfloat16": ["0"],
+        str(NF4()): ["1.up", "1.down"],
+        "Linear bfloat16": ["1.head"],
+    }
+
+
+def test_the_recorded_layers_pass_and_are_counted() -> None:
+    check = check_layers(layer_formats(quantized()), layer_formats(quantized()))
+    assert check.verdict is Verdict.PASS
+    assert check.text == (f"layers in the recorded formats (1 Embedding bfloat16, 2 {NF4()}, 1 Linear bfloat16): pass")
+
+
+def test_a_layer_left_one_more_and_one_less_are_regressions_by_name() -> None:
+    then = {"NF4": ["a", "b"], "Linear float32": ["head"]}
+    for now, message in (
+        ({"NF4": ["a"], "Linear float32": ["head", "b"]}, "b was NF4, is Linear float32"),
+        ({"NF4": ["a", "b"], "Linear float32": ["head", "c"]}, "c was not there, is Linear float32"),
+        ({"NF4": ["a", "b"]}, "head was Linear float32, is gone"),
+    ):
+        check = check_layers(then, now)
+        assert (check.name, check.verdict) == ("layers", Verdict.REGRESSION)
+        assert f"recorded: {message}: if the change is meant" in check.text
+        assert check.text.endswith("record it with pytest --update-thresholds: regression")
+
+
+def test_only_some_of_many_are_named() -> None:
+    names = [f"layer{index}" for index in range(7)]
+    check = check_layers({"W8A16": names}, {"NF4": names})
+    assert check.text.count("was W8A16") == 5
+    assert "layer4 was W8A16, is NF4, and 2 more: if" in check.text
+
+
+def test_a_tensor_that_only_looks_like_a_weight_is_none() -> None:
+    other = nn.Module()
+    setattr(other, "weight", 3)  # noqa: B010  # a module's attributes are typed as modules and tensors
+    assert layer_formats(nn.Sequential(other, nn.Linear(4, 4, dtype=torch.float64))) == {"Linear float64": ["1"]}
