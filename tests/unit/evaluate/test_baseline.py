@@ -149,6 +149,6 @@ def test_a_measurement_says_how_many_windows_went_together_and_where() -> None:
 
 def test_a_model_of_another_vocabulary_is_refused() -> None:
     windows = measured_windows()
-    baseline = Baseline(Context(table(11, VOCAB, 1)), windows)
-    with pytest.raises(QuantError, match="gives 9 logits for a token and the baseline 7: compare models of one vocab"):
+    baseline = Baseline(Context(table(11, 10, 1)), windows)
+    with pytest.raises(QuantError, match="gives 9 logits for a token and the baseline 10: compare models of one vocab"):
         baseline.compare(Context(table(11, 9, 1)))

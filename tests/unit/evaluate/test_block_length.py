@@ -1,6 +1,7 @@
 """How the bootstrap is set up: blocks as long as the windows' means are autocorrelated, resamples, their interval."""
 
 import math
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from quant.evaluate.statistics import CONFIDENCE, RESAMPLES, bootstrap_mean
+from quant.evaluate.statistics import CONFIDENCE, RESAMPLES, _block_length, bootstrap_mean
 
 WINDOWS = 21
 
@@ -49,3 +50,15 @@ def test_blocks_have_the_suggested_length_rounded_up_and_at_most_half_of_the_win
     assert seen["tokens"].tolist() == counts.tolist()
     assert seen["sums"].tolist() == (means * counts).tolist()
     assert seen["options"] == {"reps": RESAMPLES, "method": "percentile", "size": CONFIDENCE}
+
+
+def test_only_the_warnings_of_arithmetic_are_kept_from_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def suggest(values: Any) -> Any:
+        warnings.warn("0 / 0", RuntimeWarning, stacklevel=1)
+        warnings.warn("ask for circular blocks", FutureWarning, stacklevel=1)
+        return {"circular": SimpleNamespace(iloc=[1.0])}
+
+    monkeypatch.setattr(arch.bootstrap, "optimal_block_length", suggest)
+    with pytest.warns() as told:
+        assert _block_length(np.zeros(WINDOWS)) == 1
+    assert [warning.category for warning in told] == [FutureWarning]

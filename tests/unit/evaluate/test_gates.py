@@ -55,6 +55,22 @@ def test_an_inconclusive_verdict_says_how_many_times_the_tokens_would_tell() -> 
     assert [reach, factor] == pytest.approx([0.4, 16])
     assert decide(mean(0.9, 0.4 / quantile(63) / 4.001), -1.0, 1.0)[0] is Verdict.PASS
     assert decide(mean(1.0, 0.1), -1.0, 1.0)[2] == math.inf
+    assert decide(mean(-0.9, 0.4 / quantile(63)), -1.0, 3.0)[2] == pytest.approx(16)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, -1.5, math.inf])
+def test_a_verdict_that_is_sure_takes_no_more_tokens(value: float) -> None:
+    verdict, _, factor = decide(mean(value, 0.1 / quantile(63)), -1.0, 1.0)
+    assert verdict is not Verdict.INCONCLUSIVE
+    assert factor == 1.0
+
+
+def test_what_touches_a_limit_from_outside_is_not_sure() -> None:
+    """The limits are taken from the reach, so that nothing is rounded between the two."""
+    around = mean(1.5, 0.1)
+    reach = decide(around, -1.0, 1.0)[1]
+    assert decide(around, -1.0, 1.5 - reach)[0] is Verdict.INCONCLUSIVE
+    assert decide(around, 1.5 + reach, 9.0)[0] is Verdict.INCONCLUSIVE
 
 
 def test_the_recorded_model_passes_with_nothing_moved() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from scipy import stats
 from quant.errors import QuantError
 from quant.evaluate import recording
 from quant.evaluate.gates import Verdict, judge
-from quant.evaluate.recording import FALSE_ALARM, derive_threshold, margin, moved, quantile
+from quant.evaluate.recording import FALSE_ALARM, derive_threshold, margin, moved, per_window, quantile
 from quant.evaluate.statistics import windowed_mean
 from tests.unit.evaluate.made import (
     BASELINE,
@@ -54,6 +55,13 @@ def test_a_threshold_holds_what_was_measured() -> None:
 def test_a_measurement_without_divergence_is_refused() -> None:
     with pytest.raises(QuantError, match=re.escape("make it with Baseline.compare")):
         judge("nf4", recorded(), BASELINE, BASELINE)
+
+
+@pytest.mark.parametrize("missing", ["kl", "top1"])
+def test_a_measurement_with_half_of_its_divergence_is_refused(missing: str) -> None:
+    half: dict[str, Any] = {missing: None}
+    with pytest.raises(QuantError, match=re.escape("make it with Baseline.compare")):
+        per_window(BASELINE, dataclasses.replace(quantized(), **half))
 
 
 def test_a_short_window_weighs_what_it_holds() -> None:

@@ -1,5 +1,6 @@
 """The file of thresholds: what is written is read, others are left as they are, and damage is told by name."""
 
+import io
 import json
 import os
 import stat
@@ -69,6 +70,16 @@ def test_the_file_is_replaced_from_beside_it_and_others_can_read_it(
     assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
     assert '"\u00b5"' in file.path.read_text(encoding="utf-8")
+
+
+def test_the_file_is_utf_8_where_the_locale_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python asks `io.text_encoding` for the encoding of a file that is opened without one."""
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    with pytest.raises(UnicodeEncodeError):
+        (tmp_path / "other").write_text("\u00b5")
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    file.write("\u00b5", "nf4", make())
+    assert file.read("\u00b5", "nf4").kl == make().kl
 
 
 def test_a_list_of_numbers_takes_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from arch.bootstrap import CircularBlockBootstrap
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.evaluate.statistics import MIN_WINDOWS, _block_length, windowed_mean
+from quant.evaluate.statistics import MIN_WINDOWS, WindowedMean, _block_length, windowed_mean
 
 
 def series(windows: int, phi: float = 0.0, seed: int = 0) -> Tensor:
@@ -70,6 +70,14 @@ def test_blocks_are_no_longer_than_the_cube_root(windows: int, longest: int) -> 
     assert found.degrees_of_freedom == windows / longest - 1
 
 
+def test_blocks_follow_the_means_and_not_how_much_the_windows_hold() -> None:
+    """Means that know nothing of each other. Times the tokens, which grow, they would ask for long blocks."""
+    means, tokens = 5 + series(64, seed=3), torch.arange(1, 65, dtype=torch.float64)
+    assert _block_length(means.numpy()) == 1
+    assert _block_length((means * tokens**2).numpy()) > 1
+    assert windowed_mean(means * tokens, tokens) == windowed_mean(means * tokens, tokens, 1)
+
+
 def test_equal_windows_have_no_error() -> None:
     tokens = counts(30)
     found = windowed_mean(0.5 * tokens, tokens)
@@ -80,7 +88,7 @@ def test_a_token_held_for_impossible_leaves_nothing_known() -> None:
     sums = series(30)
     sums[3] = math.inf
     found = windowed_mean(sums, counts(30))
-    assert (found.value, found.standard_error) == (math.inf, math.inf)
+    assert found == WindowedMean(math.inf, math.inf, 1.0)
 
 
 def test_too_few_windows_are_refused() -> None:
