@@ -5,6 +5,9 @@ from tests.mutation.fault import Fault
 GATES = "tests/unit/evaluate/test_gates.py"
 BUDGETS = "tests/unit/evaluate/test_budgets.py"
 NOISE = "tests/unit/evaluate/test_noise.py"
+LAYERS = "tests/unit/evaluate/test_layers.py"
+PLUGIN = "tests/unit/test_pytest_plugin.py"
+THRESHOLDS = "tests/unit/evaluate/test_thresholds.py"
 RECORDING = "tests/unit/evaluate/test_recording.py"
 WINDOWED_MEAN = "tests/unit/evaluate/test_windowed_mean.py"
 
@@ -134,5 +137,33 @@ FAULTS = (
         "            handle.remove()\n",
         "            pass\n",
         f"{NOISE}::test_it_is_the_same_every_time_and_leaves_nothing",
+    ),
+    Fault(
+        "a-layer-in-another-format-passes",
+        "evaluate/layers.py",
+        "if then.get(name) != today.get(name)]",
+        "if (name in then) != (name in today)]",
+        f"{LAYERS}::test_a_layer_left_one_more_and_one_less_are_regressions_by_name",
+    ),
+    Fault(
+        "only-our-layers-are-looked-at",
+        "evaluate/layers.py",
+        "elif isinstance(weight, Tensor) and weight.ndim >= 2:",
+        "elif False:",
+        f"{LAYERS}::test_formats_are_the_schemes_of_our_layers_and_class_and_dtype_of_others",
+    ),
+    Fault(
+        "an-edited-noise-is-believed",
+        "evaluate/thresholds.py",
+        'if entry.get("sha256") != _checksum(',
+        'if "sha256" in entry and not _checksum(',
+        f"{THRESHOLDS}::test_an_edited_threshold_is_refused",
+    ),
+    Fault(
+        "another-model-of-the-name-is-held",
+        "gated_model.py",
+        "if recorded != self.weights_sha256:",
+        "if not recorded:",
+        f"{PLUGIN}::test_other_weights_are_another_model_before_anything_is_measured",
     ),
 )

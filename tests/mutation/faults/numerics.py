@@ -177,4 +177,11 @@ FAULTS = (
         "flushed = reciprocal < 0",
         f"{FLUSHED_SUBNORMALS}::test_any_magnitude_stays_finite_and_within_the_error_bound",
     ),
+    Fault(
+        "a-level-beyond-the-largest-float",
+        "numerics/double_quantization.py",
+        "        codes -= lower.to(torch.uint8)\n",
+        "        break\n",
+        "tests/unit/test_double_quantization.py::test_a_level_beyond_the_largest_float_gives_way_to_the_next_lower_one",
+    ),
 )
