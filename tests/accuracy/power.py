@@ -2,13 +2,17 @@
 
 Its tables are the thresholds' margins, simulations at the rate that is used, and every planted fault's verdicts; the
 simulations take some five minutes.
+    python -m tests.accuracy.power --keep-simulation   the same, with the simulations as the document has them
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quant.evaluate.gates import NOISE_FACTOR, GateResult
+from scipy.stats import binomtest
+
+from quant.evaluate.gates import NOISE_FACTOR, GateResult, Verdict
 from quant.evaluate.recording import FALSE_ALARM
 from quant.evaluate.thresholds import ThresholdFile
 from quant.gated_model import GatedModel
@@ -20,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 THRESHOLDS = ThresholdFile(ROOT / "tests" / "accuracy" / "thresholds.json")
 DOCUMENT = ROOT / "docs" / "accuracy-gates.md"
 RUNS = 100_000
+SIMULATED, FAULTS = "## Simulated", "## Planted"
 CASES: dict[str, dict[str, Any]] = {
     "errors of their own only": {},
     "the text moves both as much": {"shared": 1.0, "phi": 0.6},
@@ -62,13 +67,21 @@ Written by `python -m tests.accuracy.power`. What the checks compute and why is 
 
 ## Power
 
-On the embedded model and {model.windows.scored:,} tokens of its held-out text. At a false-alarm rate of
+On the embedded model in float32 and {model.windows.scored:,} tokens of its held-out text. At a false-alarm rate of
 {FALSE_ALARM:g} a check does not pass a model that is worse by the figure beside it, but for a probability of the same
-{FALSE_ALARM:g}. With more tokens the first two catch smaller worsenings, by the root of their number. The third has no
-uncertainty on CPUs: rounding in the float parts of the model is all that may move its results there.
+{FALSE_ALARM:g}. The rate is that of one check in one measurement: of the two that can raise a false alarm at most twice
+as many are promised for a scheme. With more tokens these two catch smaller worsenings, by the root of their number. The
+third has no uncertainty on CPUs: rounding in the float parts of the model is all that may move its results there. The
+formats of the layers and the unquantized weights are held exactly.
 
 {power_table(model.thresholds, model.name)}
 """
+
+
+def with_bound(count: int) -> str:
+    """A count of `RUNS`, and the rate that it rules out to be exceeded at 95 % confidence (Clopper-Pearson)."""
+    bound = binomtest(count, RUNS, alternative="less").proportion_ci(0.95).high
+    return f"{count}, rate below {bound:.1e}"
 
 
 def simulated() -> str:
@@ -77,34 +90,62 @@ def simulated() -> str:
     for name, case in CASES.items():
         rates = simulate(RUNS, seed=2, **case)
         counts = (rates.regression, rates.inconclusive, rates.missed)
-        rows.append((name, f"{RUNS:,}", *(f"{round(rate * RUNS)}" for rate in counts)))
+        rows.append((name, f"{RUNS:,}", *(with_bound(round(rate * RUNS)) for rate in counts)))
     return table(("case", "runs", "false regression", "false inconclusive", "missed"), rows)
 
 
-def planted(model: GatedModel) -> str:
+def planted(results: Sequence[tuple[str, GateResult]]) -> str:
     """Every planted fault's verdicts, with the figures."""
     parts = []
-    for plant, scheme, _ in PLANTED:
-        result: GateResult = model.judge(scheme, plant(scheme))
+    for name, result in results:
         lines = "\n".join(f"- {check.text}" for check in result.checks)
-        parts.append(f"**{plant.__name__.replace('_', ' ')}**, {scheme}: {result.verdict.value}\n\n{lines}\n")
+        parts.append(f"**{name}**, {result.scheme}: {result.verdict.value}\n\n{lines}\n")
     return "\n".join(parts)
 
 
+def caught(results: Sequence[tuple[str, GateResult]]) -> str:
+    """Which check saw which planted fault, and how many each."""
+    names = [check.name for check in results[0][1].checks]
+    rows = [
+        (f"{name}, {result.scheme}", *(check.verdict.value.replace("pass", "-") for check in result.checks))
+        for name, result in results
+    ]
+    counts = [sum(result.checks[index].verdict is Verdict.REGRESSION for _, result in results) for index in range(4)]
+    rows.append(("**seen, of " + f"{len(results)}**", *(f"**{count}**" for count in counts)))
+    return table(("planted fault", *names), rows)
+
+
+def simulation_of(document: str) -> str:
+    """The table of simulations that `document` has."""
+    section = document.split(SIMULATED)[1].split(FAULTS, maxsplit=1)[0]
+    return section[section.index("| case") :]
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.accuracy.power", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--keep-simulation", action="store_true", help="do not simulate again")
+    keep = parser.parse_args().keep_simulation
+    simulation = simulation_of(DOCUMENT.read_text(encoding="utf-8")) if keep else f"{simulated()}\n"
     model = GatedModel("reference", None, "cpu", THRESHOLDS)
-    text = f"""{power_section(model)}## Simulated
+    results = [(plant.__name__.replace("_", " "), model.judge(scheme, plant(scheme))) for plant, scheme, _ in PLANTED]
+    text = f"""{power_section(model)}## Which check sees what
+
+Of the faults planted below. The perplexity ratio alone would have let nearly all of them pass: a fault that costs less
+than the text can tell is invisible to it, and so is one that makes the model better.
+
+{caught(results)}
+{SIMULATED}
 
 An equally good quantizer held to a recorded one's threshold, and one worse by the margin, with 64 windows of
 heavy-tailed errors: how often the first is not passed and the second is. At most {FALSE_ALARM:g} is promised of each,
-which would be {RUNS * FALSE_ALARM:.0f} of {RUNS:,}.
+which would be {RUNS * FALSE_ALARM:.0f} of {RUNS:,}. Beside each count is the rate that it rules out, at 95 %
+confidence.
 
-{simulated()}
-## Planted
+{simulation}{FAULTS}
 
 Faults that libraries have shipped, in the embedded model (`tests/accuracy/planted.py`). Every one must be a regression.
 
-{planted(model)}"""
+{planted(results)}"""
     DOCUMENT.write_text(text, encoding="utf-8")
 
 
