@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from sybil import Sybil
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 # "ci" replays the same examples every time; "random" draws new ones, for nightly runs: HYPOTHESIS_PROFILE=random. Both
@@ -68,6 +69,15 @@ def pytest_collection_finish() -> None:
     first one, which collects nothing.
     """
     os.environ.pop("PYTEST_ADDOPTS", None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A document's examples run in its order, whatever shuffled the tests: later ones use what earlier ones define."""
+    places = [place for place, item in enumerate(items) if isinstance(item, SybilItem)]
+    examples = sorted((items[place] for place in places), key=lambda item: item.location[:2])
+    for place, example in zip(places, examples, strict=True):
+        items[place] = example
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

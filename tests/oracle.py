@@ -130,7 +130,7 @@ def quantize_absmax(absmax: Sequence[float], offset: float, levels: Sequence[flo
     """Codes and scales of the absmax values less `offset`, in groups; `levels` is the ascending 8-bit map.
 
     Each quotient goes to the nearest of 65536 points on [-1, 1] first and that point to its nearest level, the lower on
-    a tie.
+    a tie; to the nearest level that gives a finite float32, where that one does not.
     """
     codes: list[int] = []
     scales: list[float] = []
@@ -139,7 +139,10 @@ def quantize_absmax(absmax: Sequence[float], offset: float, levels: Sequence[flo
         scale = max(map(abs, centred))
         scales.append(scale)
         for value in centred:
-            codes.append(_code_of_quotient(f32(value * f32(1 / scale)), levels) if scale else 0)
+            code = _code_of_quotient(f32(value * f32(1 / scale)), levels) if scale else 0
+            while math.isinf(f32(f32(levels[code] * scale) + offset)):
+                code -= 1
+            codes.append(code)
     return codes, scales
 
 

@@ -9,8 +9,9 @@ Their mean is subtracted, the rest is cut into blocks of 256, and each is stored
 Bit for bit bitsandbytes' CPU result (0.50). Two of its habits are part of the format and not ours to mend: a quotient
 is first rounded to a grid of 65536 points on [-1, 1] and then to the nearest level, so near a midpoint the second
 nearest may be taken (by at most 1.6e-5 of the scale) and levels finer than the grid are never used; and a block of
-zeros gets code 0. The mean is torch's float32 mean: its last bit may depend on the CPU, so codes made on two machines
-may differ there by one level, but what is stored reads the same everywhere.
+zeros gets code 0. A third is not followed: where the level gives more than the largest float, hence infinite weights,
+the highest one that does not is taken. The mean is torch's float32 mean: its last bit may depend on the CPU, so codes
+made on two machines may differ there by one level, but what is stored reads the same everywhere.
 """
 
 import torch
@@ -66,7 +67,10 @@ def quantize_absmax(absmax: Tensor, offset: Tensor | None = None) -> tuple[Tenso
     quotient = times_reciprocal(centred, 1.0 / scales, scales).nan_to_num_(0.0).clamp_(-1, 1)
     codes = _code_of_grid_point(absmax.device)[((quotient + 1) * 0.5 * (GRID - 1) + 0.5).long()]
     codes[scales == 0] = 0
-    return codes.view(-1)[:count].clone(), scales, offset
+    codes = codes.view(-1)[:count].clone()
+    while (lower := dequantize_absmax(codes, scales, offset).isinf() & (codes > 0)).any():
+        codes -= lower.to(torch.uint8)
+    return codes, scales, offset
 
 
 def dequantize_absmax(codes: Tensor, scales: Tensor, offset: Tensor) -> Tensor:

@@ -114,6 +114,23 @@ def test_huge_values_stay_finite() -> None:
     assert dequantize_absmax(codes, scales, offset).isfinite().all()
 
 
+def test_a_level_beyond_the_largest_float_gives_way_to_the_next_lower_one() -> None:
+    """Two thirds of the scale, which is 0.6 of the largest value, lie nearest to a level above."""
+    absmax = torch.tensor([0.0, 0.0, 3.397e38, 3.397e38, 3.397e38])
+    assert_equals_oracle(absmax)
+    codes, scales, offset = quantize_absmax(absmax)
+    back = dequantize_absmax(codes, scales, offset)
+    assert back.isfinite().all()
+    assert dequantize_absmax(codes + torch.tensor([0, 0, 1, 1, 1]), scales, offset)[2:].isinf().all()
+    assert (back - absmax).abs().max() <= scales * 0.9 / 64
+
+
+def test_what_is_not_finite_ends_nevertheless() -> None:
+    """Weights are refused before; absmax values of another source must not make a loop without end."""
+    codes, _, _ = quantize_absmax(torch.tensor([1.0, math.inf]))
+    assert codes.shape == (2,)
+
+
 def test_no_blocks_give_no_codes_and_offset_zero() -> None:
     codes, scales, offset = quantize_absmax(torch.empty(0))
     assert (codes.numel(), scales.numel(), offset.item()) == (0, 0, 0.0)

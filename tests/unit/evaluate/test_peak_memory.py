@@ -1,5 +1,6 @@
 """The peak of memory, with a planted allocation."""
 
+import subprocess
 import sys
 import threading
 
@@ -71,15 +72,27 @@ def test_the_peak_counts_from_the_given_level() -> None:
     del planted
 
 
+FREED = f"""
+import torch
+from quant.evaluate.generation import resident_bytes
+
+before = resident_bytes()
+blocks = [torch.ones(10_000) for _ in range({PLANTED} // 40_000)]
+held = resident_bytes() - before
+del blocks
+print(held, resident_bytes() - before)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to give memory back")
 def test_freed_memory_is_given_back_before_it_is_counted() -> None:
-    """Many small blocks: the allocator keeps them unless it is told to trim."""
-    before = resident_bytes()
-    blocks = [torch.ones(10_000) for _ in range(PLANTED // 40_000)]
-    held = resident_bytes()
-    del blocks
-    assert held - before > 0.95 * PLANTED
-    assert resident_bytes() - before < 50 * 10**6
+    """Many small blocks: the allocator keeps them unless it is told to trim. In a process of its own: in this one the
+    blocks may fit where earlier tests' were, and other threads may give memory back meanwhile.
+    """
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    held, left = map(int, done.stdout.split())
+    assert held > 0.95 * PLANTED
+    assert left < 50 * 10**6
 
 
 def test_the_sampler_stops_and_the_peak_is_filled_when_the_block_fails() -> None:
