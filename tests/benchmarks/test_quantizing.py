@@ -5,10 +5,10 @@ what ran before. The codes of Phi-3-mini's largest weight, 16384 x 3072, are 48 
 in every call, or 8 ms where the heap had a free block of that size. glibc takes blocks above its mmap threshold fresh,
 and gives memory at the heap's end back above twice the threshold. The threshold follows the largest such block that was
 freed, up to 32 MiB. So the weight is small (its largest temporary, of int64, has 24 MiB), and a block of 31 MiB is
-freed first. The median call has no fault then, for every scheme, way and dtype; without that block torch's NF4 has 9,184.
+freed first. The median call then has no fault, whatever the scheme, way and dtype; without that, torch's NF4 has 9,184.
 
-What still moves is how many cores are free: with two, one of them busy with another job in six of seven sessions, the
-medians of w8a16 from float32 were 0.28 ms in one and 0.51 to 0.60 ms in the others.
+What still moves is how many cores are free: in seven sessions beside another job on two cores, the medians of w8a16
+from float32 were 0.28 ms in one and 0.51 to 0.60 ms in the others.
 
 `phi3_seconds` is thus arithmetic on memory that is there: fresh pages for what is stored come on top.
 """
