@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.faults.catalogue import GROUPS
 from tests.faults.fault import Fault, link
+from tests.mutation.faults import FAULTS as PLANTED
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "known-faults.md"
 INTRODUCTION = """# Known faults of quantization libraries, and the tests that hold us to them
@@ -14,6 +15,8 @@ issues, pull requests and history. For each stands what went wrong, where it was
 and the tests that go red if it is made here. [`tests/faults/test_catalogue.py`](../tests/faults/test_catalogue.py)
 fails where an entry has no test, where a test that is named does not exist, and where this file is not what
 `python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
+Under "planted" stands how many of the mistakes of [`tests/mutation/faults`](../tests/mutation/faults) turn a test of
+the entry red, each by name; none does not mean that the tests were never seen red, only that no such mistake is kept.
 """
 
 
@@ -33,12 +36,18 @@ def holders(fault: Fault) -> str:
     return f"{count} test{'s' if count > 1 else ''}"
 
 
+def planted(fault: Fault) -> list[str]:
+    """The names of the planted mistakes whose test is one of the entry's."""
+    return [mistake.name for mistake in PLANTED if mistake.test.removeprefix("tests/") in fault.tests]
+
+
 def table() -> Iterator[str]:
-    yield "| | fault | held by |"
-    yield "|---|---|---|"
+    yield "| | fault | held by | planted |"
+    yield "|---|---|---|---|"
     for faults in GROUPS.values():
         for fault in faults:
-            yield f"| [{fault.id}](#{anchor(fault)}) | {fault.title} | {holders(fault)} |"
+            count = len(planted(fault)) or "none"
+            yield f"| [{fault.id}](#{anchor(fault)}) | {fault.title} | {holders(fault)} | {count} |"
 
 
 def entry(fault: Fault) -> Iterator[str]:
@@ -49,6 +58,8 @@ def entry(fault: Fault) -> Iterator[str]:
     for test in fault.tests:
         path, _, name = test.partition("::")
         yield f"- [`tests/{path}`](../tests/{path})`::{name}`"
+    if planted(fault):
+        yield f"\nPlanted: {', '.join(planted(fault))}."
     yield ""
 
 

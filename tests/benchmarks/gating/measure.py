@@ -2,8 +2,10 @@
 
 Runs the benchmarks that a pair names, and no others, in as many sessions as there are runs (`FEWEST_RUNS` unless told
 otherwise), one after the other, writes what this machine's key has in the file of ratios, and prints which slowdowns
-the limits see. The machine must have nothing else to do. `--from FILE...` takes runs that `--benchmark-json` wrote, for
-instance on several days: with the same versions, which are read from the runs.
+the limits see. The machine must have nothing else to do. `--folder` keeps the sessions' runs, and a second call with it
+takes only those that it lacks: ten sessions last half an hour, and without it a stop loses all of them. `--from` takes
+runs that `--benchmark-json` wrote, for instance on several days: with the same versions, which are read from the runs.
+docs/benchmarks.md has the procedure.
 """
 
 import argparse
@@ -23,17 +25,34 @@ from tests.benchmarks.gating.stored import Run, machine_key, read_run
 
 
 def take_runs(count: int, pairs: Sequence[Pair], folder: Path) -> list[Path]:
-    """The files of `count` sessions over the benchmarks of `pairs`.
+    """The files run-0.json, ... in `folder` of `count` sessions over the benchmarks of `pairs`.
+
+    A session whose file is there, with all pairs, is not run again. pytest-benchmark opens its file when the session
+    starts, so each is written under another name, which only a session that has passed loses.
 
     Raises:
         subprocess.CalledProcessError: if one fails.
     """
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.numerator, pair.denominator)))
+    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"run-{index}.json" for index in range(count)]
     for file in files:
-        options = ["-q", "--benchmark-only", "--benchmark-gate=off", "--benchmark-quiet", f"--benchmark-json={file}"]
-        subprocess.run([sys.executable, "-m", "pytest", *options, *names], check=True)
+        if is_whole(file, pairs):
+            continue
+        unfinished = file.with_suffix(".unfinished")
+        options = ["-q", "--benchmark-only", "--benchmark-gate=off", "--benchmark-quiet"]
+        command = [sys.executable, "-m", "pytest", *options, f"--benchmark-json={unfinished}", *names]
+        subprocess.run(command, check=True)
+        unfinished.replace(file)
     return files
+
+
+def is_whole(file: Path, pairs: Sequence[Pair]) -> bool:
+    """Whether this is the file of a run that has every pair."""
+    try:
+        return file.exists() and bool(values_of([read_run(file)], pairs))
+    except ValueError:
+        return False
 
 
 def values_of(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, list[float]]:
@@ -110,15 +129,17 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gating.measure", description=__doc__)
     parser.add_argument("--runs", type=int, default=FEWEST_RUNS, help=f"sessions, {FEWEST_RUNS} or more")
-    parser.add_argument("--from", dest="files", type=Path, nargs="+", help="runs that were taken before")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--folder", type=Path, help="keeps each session's run here, and takes only those that it lacks")
+    kept.add_argument("--from", dest="files", type=Path, nargs="+", help="runs that were taken before")
     parser.add_argument("--ratios", type=Path, default=RATIOS, help=f"the file to write, {RATIOS} by default")
     arguments = parser.parse_args()
     count = len(arguments.files) if arguments.files else arguments.runs
     if count < FEWEST_RUNS:
         parser.error(f"{count} runs are too few to know their spread: {FEWEST_RUNS} or more")
     command = shlex.join(["python", "-m", "tests.benchmarks.gating.measure", *sys.argv[1:]])
-    with tempfile.TemporaryDirectory() as folder:
-        files = arguments.files or take_runs(count, all_pairs(), Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        files = arguments.files or take_runs(count, all_pairs(), arguments.folder or Path(temporary))
         try:
             machine = write_limits([read_run(file) for file in files], all_pairs(), command, arguments.ratios)
         except ValueError as error:

@@ -52,18 +52,29 @@ def changed(index: int, **software: object) -> list[dict[str, Any]]:
     return [*RUNS[:index], other, *RUNS[index + 1 :]]
 
 
-def test_as_many_sessions_as_asked_for_time_each_benchmark_of_a_pair_once(
-    main: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    commands: list[list[str]] = []
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the sessions that were run: the nth of them writes the nth of `RUNS`."""
+    found: list[list[str]] = []
 
     def session(command: list[str], *, check: bool) -> None:
         assert check
-        (file,) = (option.partition("=")[2] for option in command if option.startswith("--benchmark-json="))
-        Path(file).write_text(json.dumps(RUNS[len(commands)]), encoding="utf-8")
-        commands.append(command)
+        target(command).write_text(json.dumps(RUNS[len(found)]), encoding="utf-8")
+        found.append(command)
 
     monkeypatch.setattr(subprocess, "run", session)
+    return found
+
+
+def target(command: list[str]) -> Path:
+    """The file that a session writes."""
+    (file,) = (option.partition("=")[2] for option in command if option.startswith("--benchmark-json="))
+    return Path(file)
+
+
+def test_as_many_sessions_as_asked_for_time_each_benchmark_of_a_pair_once(
+    main: Main, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     (machine,) = main("--runs=10")
     assert len(commands) == 10
     for command in commands:
@@ -89,6 +100,57 @@ def test_a_session_that_fails_ends_it_and_writes_nothing(
     with pytest.raises(subprocess.CalledProcessError):
         main()
     assert not (tmp_path / "ratios.json").exists()
+
+
+def test_a_folder_keeps_the_runs_and_only_those_it_lacks_are_taken(
+    main: Main, commands: list[list[str]], tmp_path: Path
+) -> None:
+    """Of run-0 to run-9 the third is missing, the fifth was cut off and the last lacks a pair."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for index, each in enumerate(RUNS):
+        (folder / f"run-{index}.json").write_text(json.dumps(each), encoding="utf-8")
+    (folder / "run-2.json").unlink()
+    (folder / "run-4.json").write_text(json.dumps(RUNS[4])[:99], encoding="utf-8")
+    (folder / "run-9.json").write_text(json.dumps(run({"a": 0.5, "b": 1.0})), encoding="utf-8")
+    (machine,) = main(f"--folder={folder}")
+    assert [target(command).stem for command in commands] == ["run-2", "run-4", "run-9"]
+    expected = [*MEDIANS]
+    expected[2], expected[4], expected[9] = MEDIANS[:3]
+    assert machine["ratios"]["a / b"]["values"] == expected
+    assert sorted(file.name for file in folder.iterdir()) == [f"run-{index}.json" for index in range(10)]
+    main(f"--folder={folder}")
+    assert len(commands) == 3
+
+
+def test_a_session_that_was_stopped_is_taken_again(main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It leaves a file with every pair, under another name, which the next call must not take for a run."""
+    stops, written = [True], []
+
+    def session(command: list[str], *, check: bool) -> None:
+        written.append(target(command).stem)
+        target(command).write_text(json.dumps(RUNS[0]), encoding="utf-8")
+        if len(written) == 3 and stops.pop():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", session)
+    folder = tmp_path / "not" / "there"
+    with pytest.raises(KeyboardInterrupt):
+        main(f"--folder={folder}")
+    assert [(folder / f"run-{index}.json").exists() for index in range(4)] == [True, True, False, False]
+    assert not (tmp_path / "ratios.json").exists()
+    (machine,) = main(f"--folder={folder}")
+    assert written == ["run-0", "run-1", "run-2", *(f"run-{index}" for index in range(2, 10))]
+    assert machine["provenance"]["runs"] == 10
+
+
+def test_runs_come_from_sessions_or_from_files(
+    main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(subprocess, "run")
+    with pytest.raises(SystemExit, match="2"):
+        main(f"--folder={tmp_path}", "--from", *stored(tmp_path, RUNS))
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_too_few_sessions_are_refused_before_the_first(
