@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quant.gate_reports import power_of, recorded_lines, warn_of_poor_power
+
 if TYPE_CHECKING:
     from quant.evaluate.gates import GateResult
     from quant.evaluate.thresholds import ThresholdFile
@@ -44,10 +46,11 @@ SETTINGS = {
 VALUED = ("--device", *(f"--{name}" for name in SETTINGS))
 SHORT = (*VALUED, "--update-thresholds")
 """Names for options of ours that may be another's."""
-WRITTEN = pytest.StashKey[set[tuple[str, str]]]()
-"""Models and schemes whose thresholds this run has written."""
+WRITTEN = pytest.StashKey[dict[str, list[str]]]()
+"""The names whose thresholds this run has written, and what to tell of each."""
 NOT_GIVEN: Any = object()
 """No model, as opposed to None, which a helper gives that has no return."""
+NO_MODEL = "model=None is no model, has its helper no return? Leave model out to measure this library's own quantizer"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,6 +114,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--update-thresholds writes one file: run it in one process, with -n 0")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What `--update-thresholds` wrote."""
+    if written := config.stash.get(WRITTEN, {}):
+        terminalreporter.section("thresholds recorded")
+        for lines in written.values():
+            terminalreporter.write_line("\n".join(lines))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`quant_scheme` is each of the schemes."""
     if "quant_scheme" in metafunc.fixturenames:
@@ -133,7 +144,9 @@ def gated_model(request: pytest.FixtureRequest) -> "GatedModel":
 
 
 @pytest.fixture
-def accuracy_gate(gated_model: "GatedModel", pytestconfig: pytest.Config) -> "Callable[..., GateResult]":
+def accuracy_gate(
+    gated_model: "GatedModel", pytestconfig: pytest.Config, request: pytest.FixtureRequest
+) -> "Callable[..., GateResult]":
     """Called with a scheme: quantize the model, measure it, and fail unless the verdict is pass.
 
     accuracy_gate(name, model=m) holds a model that the test has quantized itself to the threshold of that name, or
@@ -145,44 +158,47 @@ def accuracy_gate(gated_model: "GatedModel", pytestconfig: pytest.Config) -> "Ca
     from quant.errors import QuantError  # noqa: PLC0415
     from quant.evaluate.gates import Verdict  # noqa: PLC0415
 
-    written = pytestconfig.stash.setdefault(WRITTEN, set())
+    written = pytestconfig.stash.setdefault(WRITTEN, {})
 
     def record(scheme: str, model: Any) -> None:
-        key = (gated_model.name, scheme)
-        if key in written:
+        if scheme in written:
             raise QuantError(
                 f"the threshold of {scheme} was written by another test of this run, which stays: give each model a "
                 f"name of its own, accuracy_gate('NAME', model=m)"
             )
+        try:
+            old = gated_model.thresholds.read(gated_model.name, scheme)
+        except QuantError:  # there is none, or it is damaged and now replaced
+            old = None
         gated_model.record(scheme, shlex.join(["pytest", *sys.argv[1:]]), model)
-        written.add(key)
+        new = gated_model.thresholds.read(gated_model.name, scheme)
+        written[scheme] = recorded_lines(scheme, old, new)
 
     def gate(
         scheme: str, model: Any = NOT_GIVEN, max_perplexity_ratio: float | None = None, max_kl: float | None = None
     ) -> "GateResult":
         if model is None:
-            pytest.fail(
-                f"{scheme}: model=None is no model, has its helper no return? Leave model out to measure this "
-                "library's own quantizer",
-                pytrace=False,
-            )
+            pytest.fail(f"{scheme}: {NO_MODEL}", pytrace=False)
         model = None if model is NOT_GIVEN else model
+        threshold = None
         try:
             if max_perplexity_ratio is not None or max_kl is not None:
                 result = gated_model.judge_budget(scheme, model, max_perplexity_ratio, max_kl)
             elif pytestconfig.getoption("quant_update_thresholds"):
                 record(scheme, model)
-                pytest.skip(
-                    f"the threshold of {scheme} was written to {gated_model.thresholds.path}, nothing was judged"
-                )
+                path = gated_model.thresholds.path
+                pytest.skip(f"the threshold of {scheme} was written to {path}, nothing was judged")
             else:
                 result = gated_model.judge(scheme, model)
+                threshold = gated_model.thresholds.read(gated_model.name, scheme)
         except QuantError as error:
             result, message = None, str(error)
-        if result is None:
-            pytest.fail(message, pytrace=False)
-        if result.verdict is not Verdict.PASS:
-            pytest.fail(str(result), pytrace=False)
+        if result is None or result.verdict is not Verdict.PASS:
+            pytest.fail(message if result is None else str(result), pytrace=False)
+        power = [] if threshold is None else [power_of(threshold)]
+        request.node.add_report_section("call", "accuracy gate", "\n".join([str(result), *power]) + "\n")
+        if threshold:
+            warn_of_poor_power(scheme, threshold)
         return result
 
     return gate

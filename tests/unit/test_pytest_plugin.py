@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from quant import gate_reports
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.thresholds import ThresholdFile
 from quant.gated_model import GatedModel
@@ -76,6 +77,40 @@ def test_updating_one_scheme_leaves_the_other(recorded: pytest.Pytester) -> None
     before = entries(recorded)
     recorded.runpytest_inprocess("--update-thresholds", "--schemes", "nf4").assert_outcomes(skipped=1)
     assert entries(recorded)["w8a16"] == before["w8a16"]
+
+
+def test_recording_tells_what_it_changed(recorded: pytest.Pytester) -> None:
+    content = json.loads((recorded.path / "thresholds.json").read_text(encoding="utf-8"))
+    for schemes in content["thresholds"].values():
+        del schemes["nf4"]
+        schemes["w8a16"]["perplexity_ratio"]["value"] = 1.5
+    (recorded.path / "thresholds.json").write_text(json.dumps(content), encoding="utf-8")
+    result = recorded.runpytest_inprocess("--update-thresholds")
+    power = (
+        "  a worsening of * % of the perplexity ratio, or * % of the KL divergence, is caught at a false-alarm rate of*"
+    )
+    result.stdout.fnmatch_lines(
+        ["*thresholds recorded*", "w8a16: perplexity ratio 1.500000 -> 0.99*, KL divergence * -> * nats", power]
+    )
+    result.stdout.fnmatch_lines(["nf4: new, perplexity ratio 0.99*, KL divergence * nats", power])
+
+
+def test_recording_needs_no_terminal(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess("--update-thresholds", "--schemes", "nf4", "-p", "no:terminal")
+    assert result.ret is pytest.ExitCode.OK
+    assert list(entries(project)) == ["nf4"]
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(0.0, 1), (1.0, 0)])
+def test_a_pass_tells_its_figures_and_poor_power(
+    recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, limit: float, warned: int
+) -> None:
+    monkeypatch.setattr(gate_reports, "POOR_POWER", limit)
+    result = recorded.runpytest_inprocess("--schemes", "nf4", "-rP", "-W", "always")
+    result.assert_outcomes(passed=1, warnings=warned)
+    result.stdout.fnmatch_lines(["*accuracy gate*", "nf4: pass", "*perplexity ratio*: pass", "a worsening of *"])
+    if warned:
+        result.stdout.fnmatch_lines(["*PoorPowerWarning: nf4: of * tokens, only *: hold it to more text*"])
 
 
 def test_a_model_that_is_not_the_recorded_one_fails(recorded: pytest.Pytester) -> None:
