@@ -13,10 +13,15 @@ from quant.evaluate.gates import Check, GateResult, decide, explained
 from quant.evaluate.recording import per_window
 from quant.evaluate.statistics import exp, windowed_mean
 
+LEAST_RATIO, MOST_RATIO = 0.9, 10
+"""Ratios outside, the first among them, are taken for something else, such as percent: quantizing does not make a model
+better by a tenth, and one of ten times the perplexity is of no use.
+"""
+
 
 def check_limits(max_perplexity_ratio: float | None, max_kl: float | None) -> None:
     """Raises:
-    QuantError: no limit, or one that is not positive.
+    QuantError: no limit, one that is not positive, or a ratio that is none.
     """
     limits = {"max_perplexity_ratio": max_perplexity_ratio, "max_kl": max_kl}
     if all(limit is None for limit in limits.values()):
@@ -24,6 +29,12 @@ def check_limits(max_perplexity_ratio: float | None, max_kl: float | None) -> No
     for name, limit in limits.items():
         if limit is not None and not 0 < limit < math.inf:
             raise QuantError(f"{name} {limit} is not a limit: pass a positive number")
+    ratio = max_perplexity_ratio
+    if ratio is not None and not LEAST_RATIO < ratio <= MOST_RATIO:
+        raise QuantError(
+            f"max_perplexity_ratio {ratio:g} is not between {LEAST_RATIO} and {MOST_RATIO}: it is the quantized "
+            "model's perplexity over the baseline's, 1.01 means 1 % worse"
+        )
 
 
 def judge_budget(
@@ -36,7 +47,7 @@ def judge_budget(
     """Hold `measured` to limits: max_perplexity_ratio, as in 1.01; max_kl, nats per token.
 
     Raises:
-        QuantError: no limit, one that is not positive, or too few windows for a standard error.
+        QuantError: as `check_limits`, or too few windows for a standard error.
     """
     check_limits(max_perplexity_ratio, max_kl)
     windows = per_window(baseline, measured)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from quant import gate_reports
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.thresholds import ThresholdFile
 from quant.gated_model import GatedModel
@@ -79,6 +80,40 @@ def test_updating_one_scheme_leaves_the_other(recorded: pytest.Pytester) -> None
     assert entries(recorded)["w8a16"] == before["w8a16"]
 
 
+def test_recording_tells_what_it_changed(recorded: pytest.Pytester) -> None:
+    content = json.loads((recorded.path / "thresholds.json").read_text(encoding="utf-8"))
+    for schemes in content["thresholds"].values():
+        del schemes["nf4"]
+        schemes["w8a16"]["perplexity_ratio"]["value"] = 1.5
+    (recorded.path / "thresholds.json").write_text(json.dumps(content), encoding="utf-8")
+    result = recorded.runpytest_inprocess("--update-thresholds")
+    power = (
+        "  a worsening of * % of the perplexity ratio, or * % of the KL divergence, is caught at a false-alarm rate of*"
+    )
+    result.stdout.fnmatch_lines(
+        ["*thresholds recorded*", "w8a16: perplexity ratio 1.500000 -> 0.99*, KL divergence * -> * nats", power]
+    )
+    result.stdout.fnmatch_lines(["nf4: new, perplexity ratio 0.99*, KL divergence * nats", power])
+
+
+def test_recording_needs_no_terminal(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess("--update-thresholds", "--schemes", "nf4", "-p", "no:terminal")
+    assert result.ret is pytest.ExitCode.OK
+    assert list(entries(project)) == ["nf4"]
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(0.0, 1), (1.0, 0)])
+def test_a_pass_tells_its_figures_and_poor_power(
+    recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, limit: float, warned: int
+) -> None:
+    monkeypatch.setattr(gate_reports, "POOR_POWER", limit)
+    result = recorded.runpytest_inprocess("--schemes", "nf4", "-rP", "-W", "always")
+    result.assert_outcomes(passed=1, warnings=warned)
+    result.stdout.fnmatch_lines(["*accuracy gate*", "nf4: pass", "*perplexity ratio*: pass", "a worsening of *"])
+    if warned:
+        result.stdout.fnmatch_lines(["*PoorPowerWarning: nf4: of * tokens, only *: hold it to more text*"])
+
+
 def test_a_model_that_is_not_the_recorded_one_fails(recorded: pytest.Pytester) -> None:
     """NF4's weights held to W8A16's threshold."""
     recorded.makepyfile(
@@ -137,22 +172,90 @@ def test_a_budget_needs_no_threshold(project: pytest.Pytester, limit: float, out
     project.runpytest_inprocess().assert_outcomes(**{outcome: 1})
 
 
-def test_a_scheme_without_a_threshold_cannot_be_collected(recorded: pytest.Pytester) -> None:
-    result = recorded.runpytest_inprocess("--schemes", "nf4,int4")
-    result.assert_outcomes(errors=1)
+def test_a_scheme_without_a_threshold_fails_alone(recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the project run."""
+    monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
+    recorded.makepyfile(test_other="def test_it():\n    pass\n")
+    result = recorded.runpytest_inprocess("--schemes", "int4")
+    result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["int4 of tiny-phi3* has no threshold in *: record it with pytest --update-thresholds"])
-    assert result.ret is pytest.ExitCode.INTERRUPTED
+    result.stdout.no_fnmatch_line("*handling of the above exception*")
+
+
+@pytest.mark.parametrize("none", ["model=None", "model=None, max_kl=1.0"])
+@pytest.mark.parametrize("options", [(), ("--update-thresholds",)])
+def test_no_model_is_told_before_anything_is_measured(
+    recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, none: str, options: tuple[str, ...]
+) -> None:
+    recorded.makepyfile(test_model=f"def test_it(accuracy_gate):\n    accuracy_gate('nf4', {none})\n")
+    monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
+    result = recorded.runpytest_inprocess(*options)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["nf4: model=None is no model, has its helper no return?*"])
+
+
+def test_a_name_is_recorded_once_in_a_run(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        "import pytest\n\n@pytest.mark.parametrize('run', [1, 2])\n"
+        "def test_it(accuracy_gate, run):\n    accuracy_gate('nf4')\n"
+    )
+    result = project.runpytest_inprocess("--update-thresholds", "test_a_name_is_recorded_once_in_a_run.py")
+    result.assert_outcomes(skipped=1, failed=1)
+    result.stdout.fnmatch_lines(["the threshold of nf4 was written by another test of this run, which stays:*"])
+    assert list(entries(project)) == ["nf4"]
+
+
+CLAIM = """
+def pytest_addoption(parser):
+    parser.addoption("--model", default="theirs")
+    parser.addoption("--device", action="store_true")
+"""
+SHOWN = """
+def test_options(pytestconfig):
+    print("quant:", pytestconfig.getoption("quant_model"), pytestconfig.getoption("quant_device"))
+    print("own:", pytestconfig.getoption("model", None), pytestconfig.getoption("device", None))
+"""
+
+
+@pytest.mark.parametrize("where", ["conftest", "before", "after"])
+def test_options_of_the_project_go_before_ours(pytester: pytest.Pytester, where: str) -> None:
+    """A conftest.py's, and those of plugins that are loaded before ours and after it."""
+    pytester.makepyfile(SHOWN)
+    pytester.makepyfile(**{where: CLAIM})
+    plugins = [] if where == "conftest" else ["-p", where]
+    ours = ["-p", "quant.pytest_plugin"]
+    pytester.syspathinsert()
+    result = pytester.runpytest_inprocess(
+        "--disable-plugin-autoload",
+        *(plugins + ours if where == "before" else ours + plugins),
+        *["-s", "--model", "mine", "--device", "--quant-model=other", "--quant-device", "meta"],
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*quant: other meta", "own: mine True*"])
+
+
+def test_short_options_are_ours_where_nobody_has_them(pytester: pytest.Pytester) -> None:
+    """And the folder of a model is no folder of tests: the project's conftest.py is found."""
+    pytester.makepyfile(SHOWN)
+    pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--theirs')\n")
+    folder = pytester.mkdir("inner")
+    pytester.makepyfile(**{"inner/test_more": SHOWN})
+    other = pytester.path.parent / f"{pytester.path.name}-model"
+    other.mkdir()
+    result = pytester.runpytest_inprocess("-s", "--theirs=1", "--model", str(other), "--device=meta", "-c", "/dev/null")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"*quant: {other} meta", "own: None None*"])
+    assert folder.is_dir()
+    result = pytester.runpytest_inprocess("--help")
+    result.stdout.fnmatch_lines(["*--quant-model=MODEL*", "*--model too, unless a conftest.py or another*"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--schemes", "nf5"], "unknown scheme 'nf5': use one of *"),
-        (["--schemes", ""], "unknown scheme (none): use one of *"),
-        (["--schemes", " , "], "unknown scheme (none): use one of *"),
-        (["--model", "no/such"], "* of no/such has no threshold in *"),
-        (["--thresholds", "missing.json"], "* has no threshold in missing.json*"),
-        (["--thresholds", "missing/thresholds.json"], "* has no threshold in missing/thresholds.json*"),
+        (["--schemes", ""], "--schemes (quant_schemes) names no scheme: pass some of *"),
+        (["--schemes", " , "], "--schemes (quant_schemes) names no scheme: pass some of *"),
     ],
 )
 def test_what_selects_nothing_stops_the_run(recorded: pytest.Pytester, arguments: list[str], message: str) -> None:
@@ -160,6 +263,21 @@ def test_what_selects_nothing_stops_the_run(recorded: pytest.Pytester, arguments
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([message])
     assert result.ret is pytest.ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "./no-such"], "model './no-such': no such folder*"),
+        (["--text", "no-such.txt"], "*no-such.txt cannot be read*"),
+        (["--thresholds", "missing.json"], "* has no threshold in missing.json*"),
+        (["--thresholds", "missing/thresholds.json"], "* has no threshold in missing/thresholds.json*"),
+    ],
+)
+def test_what_is_not_there_is_told_while_holding(recorded: pytest.Pytester, arguments: list[str], message: str) -> None:
+    result = recorded.runpytest_inprocess(*arguments)
+    assert result.ret is pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([message])
 
 
 @pytest.mark.parametrize(
