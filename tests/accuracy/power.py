@@ -106,12 +106,13 @@ def planted(results: Sequence[tuple[str, GateResult]]) -> str:
 def caught(results: Sequence[tuple[str, GateResult]]) -> str:
     """Which check saw which planted fault, and how many each."""
     names = [check.name for check in results[0][1].checks]
+    verdicts = [[check.verdict for check in result.checks] for _, result in results]
     rows = [
-        (f"{name}, {result.scheme}", *(check.verdict.value.replace("pass", "-") for check in result.checks))
-        for name, result in results
+        (f"{name}, {result.scheme}", *(verdict.value.replace("pass", "-") for verdict in row))
+        for (name, result), row in zip(results, verdicts, strict=True)
     ]
-    counts = [sum(result.checks[index].verdict is Verdict.REGRESSION for _, result in results) for index in range(4)]
-    rows.append(("**seen, of " + f"{len(results)}**", *(f"**{count}**" for count in counts)))
+    seen = [sum(verdict is Verdict.REGRESSION for verdict in column) for column in zip(*verdicts, strict=True)]
+    rows.append((f"**seen, of {len(results)}**", *(f"**{count}**" for count in seen)))
     return table(("planted fault", *names), rows)
 
 
@@ -130,8 +131,8 @@ def main() -> None:
     results = [(plant.__name__.replace("_", " "), model.judge(scheme, plant(scheme))) for plant, scheme, _ in PLANTED]
     text = f"""{power_section(model)}## Which check sees what
 
-Of the faults planted below. The perplexity ratio alone would have let nearly all of them pass: a fault that costs less
-than the text can tell is invisible to it, and so is one that makes the model better.
+Of the faults planted below. Do not trust the perplexity ratio alone: a fault that costs less than the text can tell is
+invisible to it, and so is one that makes the model a little better.
 
 {caught(results)}
 {SIMULATED}
@@ -139,7 +140,7 @@ than the text can tell is invisible to it, and so is one that makes the model be
 An equally good quantizer held to a recorded one's threshold, and one worse by the margin, with 64 windows of
 heavy-tailed errors: how often the first is not passed and the second is. At most {FALSE_ALARM:g} is promised of each,
 which would be {RUNS * FALSE_ALARM:.0f} of {RUNS:,}. Beside each count is the rate that it rules out, at 95 %
-confidence.
+confidence: where that lies above what is promised, the runs agree with the promise and do not prove it.
 
 {simulation}{FAULTS}
 

@@ -12,11 +12,11 @@ import pytest
 
 from quant import dequantize
 from quant.evaluate import recording
-from quant.evaluate.gates import GateResult, Verdict
+from quant.evaluate.gates import Check, GateResult, Verdict
 from quant.gated_model import GatedModel
 from quant.variants import OURS
 from tests.accuracy.planted import PLANTED, quantized
-from tests.accuracy.power import DOCUMENT, power_section
+from tests.accuracy.power import DOCUMENT, RUNS, caught, power_section, with_bound
 from tests.accuracy.simulation import simulate
 
 
@@ -63,3 +63,23 @@ def test_false_alarms_and_misses_are_as_rare_as_stated(
 
 def test_the_document_states_the_thresholds_power(gated_model: GatedModel) -> None:
     assert DOCUMENT.read_text(encoding="utf-8").startswith(power_section(gated_model))
+
+
+def test_the_table_of_planted_faults_counts_regressions_only() -> None:
+    def result(*verdicts: Verdict) -> GateResult:
+        return GateResult("nf4", tuple(Check(name, verdict, "") for name, verdict in zip("ab", verdicts, strict=True)))
+
+    results = [
+        ("moved", result(Verdict.PASS, Verdict.REGRESSION)),
+        ("left", result(Verdict.INCONCLUSIVE, Verdict.REGRESSION)),
+    ]
+    assert caught(results).splitlines()[0::2] == [
+        "| planted fault | a | b |",
+        "| moved, nf4 | - | regression |",
+        "| **seen, of 2** | **0** | **2** |",
+    ]
+
+
+def test_no_event_in_n_runs_rules_out_the_rate_that_would_show_one_with_95_percent() -> None:
+    """(1 - rate)^n = 0.05."""
+    assert with_bound(0) == f"0, rate below {1 - 0.05 ** (1 / RUNS):.1e}"
