@@ -3,6 +3,7 @@
 Each test is a project of its own in a temporary folder, with the tiny model and a few thousand tokens.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -80,12 +81,11 @@ def test_updating_one_scheme_leaves_the_other(recorded: pytest.Pytester) -> None
     assert entries(recorded)["w8a16"] == before["w8a16"]
 
 
-def test_recording_tells_what_it_changed(recorded: pytest.Pytester) -> None:
-    content = json.loads((recorded.path / "thresholds.json").read_text(encoding="utf-8"))
-    for schemes in content["thresholds"].values():
-        del schemes["nf4"]
-        schemes["w8a16"]["perplexity_ratio"]["value"] = 1.5
-    (recorded.path / "thresholds.json").write_text(json.dumps(content), encoding="utf-8")
+def test_recording_tells_what_it_changed(recorded: pytest.Pytester, model_folder: Path) -> None:
+    file = ThresholdFile(recorded.path / "thresholds.json")
+    old = dataclasses.replace(file.read(model_folder.name, "w8a16"), perplexity_ratio=1.5)
+    file.path.unlink()
+    file.write(model_folder.name, "w8a16", old)
     result = recorded.runpytest_inprocess("--update-thresholds")
     power = (
         "  a worsening of * % of the perplexity ratio, or * % of the KL divergence, is caught at a false-alarm rate of*"
