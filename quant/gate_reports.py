@@ -8,9 +8,8 @@ if TYPE_CHECKING:
 
 POOR_POWER = 0.1
 """A perplexity margin above this is warned of. `quant.evaluate.budgets` takes a change of the perplexity by a tenth for
-nothing that quantizing does: a check that misses it is only good for models that are broken. The margin goes with one
-over the root of the tokens, and is 0.1 to 1.8 % on the 16,384 tokens of docs/accuracy-gates.md, so that such a text is
-some thirty times shorter (1.8 % times the root of 31 is 10 %), or the scheme much worse.
+nothing that quantizing does: a check that misses it is only good for models that are broken. The margin falls with the
+root of the tokens, faster below 64 windows, and is 0.1 to 1.8 % on the 16,384 tokens of docs/accuracy-gates.md.
 """
 
 
@@ -29,11 +28,11 @@ def power_of(threshold: "Threshold") -> str:
     return f"a worsening of {ratio}, or {kl}, is caught at a false-alarm rate of {rate}"
 
 
-def recorded_lines(scheme: str, old: "Threshold | None", new: "Threshold") -> list[str]:
-    """What recording `scheme` changed, and the power of what it wrote."""
+def recorded_lines(scheme: str, old: "Threshold | str", new: "Threshold") -> list[str]:
+    """What recording `scheme` changed, and the power of what it wrote; old: what was there, or why that is unknown."""
     figures = f"perplexity ratio {new.perplexity_ratio:.6f}, KL divergence {new.kl:.4e} nats"
-    if old is None:
-        return [f"{scheme}: new, {figures}", f"  {power_of(new)}"]
+    if isinstance(old, str):
+        return [f"{scheme}: {old}: {figures}", f"  {power_of(new)}"]
     ratio = f"perplexity ratio {old.perplexity_ratio:.6f} -> {new.perplexity_ratio:.6f}"
     return [f"{scheme}: {ratio}, KL divergence {old.kl:.4e} -> {new.kl:.4e} nats", f"  {power_of(new)}"]
 

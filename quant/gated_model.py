@@ -13,12 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from quant.checkpoint.folder import open_checkpoint
 from quant.checkpoint.manifest import digest_of_weights
 from quant.errors import QuantError
 from quant.evaluate.budgets import check_limits, judge_budget
+from quant.evaluate.devices import device_names
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.gates import NOISE_FACTOR, GateResult, judge
 from quant.evaluate.layers import check_layers, layer_formats
@@ -26,7 +28,7 @@ from quant.evaluate.noise import rounding_noise
 from quant.evaluate.perplexity import stream_losses
 from quant.evaluate.recording import derive_threshold
 from quant.evaluate.statistics import MIN_WINDOWS
-from quant.evaluate.thresholds import UPDATE, ThresholdFile
+from quant.evaluate.thresholds import CPU, UPDATE, Threshold, ThresholdFile
 from quant.evaluate.windows import TokenWindows
 from quant.integrations.transformers import load_tokenizer, quiet_transformers
 from quant.sources import Source, cut_windows, open_source, read_text
@@ -36,6 +38,8 @@ WINDOWS = 64
 SMALLEST_WINDOW = 32
 EMBEDDED_TOKENS = 16385
 NOISE_SEED = 0
+NOT_GIVEN: Any = object()
+"""No model, so that the source is quantized here; as opposed to None, which a helper gives that has no return."""
 
 
 class GatedModel:
@@ -67,11 +71,11 @@ class GatedModel:
     def _noisy_baseline(self) -> Tensor:
         return self._noisy_losses(self._load(BASELINE))
 
-    def measure(self, scheme: str, model: Any = None) -> Measurement:
+    def measure(self, scheme: str, model: Any = NOT_GIVEN) -> Measurement:
         """`model`, or the source quantized as `scheme` (one of `quant.variants.VARIANTS`), beside the baseline.
 
         Raises:
-            QuantError: unknown scheme, or the model cannot be quantized that way.
+            QuantError: unknown scheme, or the model cannot be quantized that way, is None or on another kind of device.
         """
         subject = self._subject(scheme, model)
         return self.baseline.compare(subject)
@@ -82,7 +86,13 @@ class GatedModel:
         return digest_of_weights(open_checkpoint(self.source.folder))
 
     def _subject(self, scheme: str, model: Any) -> Any:
-        if model is not None:
+        if model is None:
+            raise QuantError(
+                f"{scheme}: model=None is no model, has its helper no return? Leave model out to measure this "
+                f"library's own quantizer"
+            )
+        if model is not NOT_GIVEN:
+            require_same_device(scheme, model, self.device)
             return model
         self.check(scheme)
         return self._load(scheme)
@@ -96,7 +106,7 @@ class GatedModel:
             raise QuantError(f"{scheme} is what schemes are held against, and no scheme itself: leave it out")
         check_possible([scheme], self.source.folder, self.source.dtype)
 
-    def judge(self, scheme: str, model: Any = None) -> GateResult:
+    def judge(self, scheme: str, model: Any = NOT_GIVEN) -> GateResult:
         """Hold `model`, or the source quantized as `scheme`, to the threshold of `scheme`.
 
         Raises:
@@ -111,28 +121,33 @@ class GatedModel:
                 f"{UPDATE}"
             )
         subject = self._subject(scheme, model)
-        layers = check_layers(threshold.layers, layer_formats(subject))
-        result = judge(scheme, threshold, self.baseline.measurement, self.baseline.compare(subject))
-        return GateResult(scheme, (layers, *result.checks))
+        return self._held(scheme, threshold, layer_formats(subject), self.baseline.compare(subject))
 
     def judge_budget(
-        self, scheme: str, model: Any = None, max_perplexity_ratio: float | None = None, max_kl: float | None = None
+        self,
+        scheme: str,
+        model: Any = NOT_GIVEN,
+        max_perplexity_ratio: float | None = None,
+        max_kl: float | None = None,
     ) -> GateResult:
         """Hold it to limits instead; see `quant.evaluate.budgets.judge_budget`."""
         check_limits(max_perplexity_ratio, max_kl)
         measured = self.measure(scheme, model)
+        require_quantized(scheme, measured)
         return judge_budget(scheme, self.baseline.measurement, measured, max_perplexity_ratio, max_kl)
 
-    def record(self, scheme: str, command: str, model: Any = None) -> None:
+    def record(self, scheme: str, command: str, model: Any = NOT_GIVEN) -> GateResult:
         """Measure `model`, or the source quantized as `scheme`, and write the threshold of `scheme`; `command` is kept
-        with it.
+        with it. Returns the same measurement held to that: a pass.
 
         Raises:
-            QuantError: as `measure`, or the file cannot be written.
+            QuantError: as `measure`, or the file cannot be written, or nothing was quantized.
         """
         self.thresholds.require_writable()
         subject = self._subject(scheme, model)
         measured = self.baseline.compare(subject)
+        require_quantized(scheme, measured)
+        layers = layer_formats(subject)
         provenance = {
             "text": self._text,
             "weights_sha256": self.weights_sha256,
@@ -146,10 +161,17 @@ class GatedModel:
             measured,
             self._noisy_baseline,
             self._noisy_losses(subject),
-            layer_formats(subject),
+            layers,
             provenance,
         )
         self.thresholds.write(self.name, scheme, threshold)
+        return self._held(scheme, threshold, layers, measured)
+
+    def _held(
+        self, scheme: str, threshold: Threshold, layers: dict[str, list[str]], measured: Measurement
+    ) -> GateResult:
+        result = judge(scheme, threshold, self.baseline.measurement, measured)
+        return GateResult(scheme, (check_layers(threshold.layers, layers), *result.checks))
 
     @property
     def _batch_size(self) -> int:
@@ -162,6 +184,28 @@ class GatedModel:
     def _noisy_losses(self, model: Any) -> Tensor:
         with rounding_noise(model, NOISE_SEED):
             return stream_losses(model, self.windows, self._batch_size)
+
+
+def require_same_device(scheme: str, model: Any, device: str) -> None:
+    """Raises:
+    QuantError: `model` is on another kind of device than its baseline will be, where floats round differently.
+    """
+    there = device_names(model)
+    if (there == CPU) != (torch.device(device).type == CPU):
+        raise QuantError(
+            f"{scheme}: the model is on {there}, and its baseline is measured on {device}: pass --device, or move the "
+            "model"
+        )
+
+
+def require_quantized(scheme: str, measured: Measurement) -> None:
+    """Raises:
+    QuantError: the logits are the baseline's own to the last bit.
+    """
+    if measured.kl is not None and not measured.kl.any():
+        raise QuantError(
+            f"{scheme}: this is the baseline itself, no token's distribution differs from its: nothing was quantized"
+        )
 
 
 def name_of(model: str) -> str:

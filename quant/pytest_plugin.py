@@ -3,40 +3,43 @@
     def test_accuracy(quant_scheme, accuracy_gate):
         accuracy_gate(quant_scheme)
 
-runs once for each scheme: `pytest --model ./my-model --text held_out.txt --schemes w8a16,nf4`. What is the same every
+runs once for each scheme: `pytest --model=./my-model --text=held_out.txt --schemes=w8a16,nf4`. What is the same every
 time goes into pytest's configuration as `quant_model`, `quant_text`, `quant_schemes`, `quant_thresholds`, which the
 options override. `--update-thresholds` measures and writes what later runs are held to; its tests are skipped, for
 nothing was judged. Budgets, which need no record, are judged all the same.
 
-Thin: options and fixtures, the work is done in `quant.gated_model`. pytest loads this file in every run where the
-package is installed, so nothing here imports torch before a test asks for a fixture.
+Thin: options and fixtures, the work is done in `quant.accuracy_gate` and `quant.gated_model`. pytest loads this file in
+every run where the package is installed, so nothing here imports torch before a test asks for a fixture.
 
 Options are registered as `--quant-model` and so on; `--model` stands for it wherever nothing else that pytest loads
 before it reads its arguments has an option `--model`: plugins in any order, and conftest.py of the folders that are
 named or of `testpaths`. So the short names are never registered, they are replaced in the arguments when all those are
-loaded. A plugin that has an option `--quant-model` itself cannot be helped: `-p no:quant` keeps this one out.
+loaded. A plugin that has an option `--quant-model` itself cannot be helped: `-p no:quant` keeps this one out. Where
+entry points are not loaded (PYTEST_DISABLE_PLUGIN_AUTOLOAD), `-p quant.pytest_plugin` brings all of it. A conftest.py's
+`pytest_plugins` brings it after the arguments were read, so that only the long names are there.
 
-Fails closed: an unknown scheme and an empty `--schemes` stop the run; a scheme without a threshold, and a model or text
-that is not there, fail every test that asks for it, before anything is measured.
+`--model=/data/m`, not `--model /data/m`: before it asks any plugin, pytest takes every path among the arguments for
+tests, and looks for its configuration in the folders around it. A path elsewhere is refused in that form.
+
+Fails closed: an unknown scheme, an empty `--schemes` and an empty `--model` or `--text` stop the run; a scheme without
+a threshold, and a model or text that is not there, fail every test that asks for it, before anything is measured.
 """
 
-import shlex
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from quant.gate_reports import power_of, recorded_lines, warn_of_poor_power
-
 if TYPE_CHECKING:
-    from quant.evaluate.gates import GateResult
+    from quant.accuracy_gate import AccuracyGate, Records
     from quant.evaluate.thresholds import ThresholdFile
     from quant.gated_model import GatedModel
 
 THRESHOLDS = "thresholds.json"
+REFERENCE = "reference"
+"""The embedded model, whatever folders are called so; `quant.sources` says the same."""
 SETTINGS = {
     "model": "folder, hub id or `reference`, the embedded model (default)",
     "text": "UTF-8 file to measure on (default: the embedded held-out text)",
@@ -44,13 +47,13 @@ SETTINGS = {
     "thresholds": f"file of thresholds (default: {THRESHOLDS} beside pytest's configuration)",
 }
 VALUED = ("--device", *(f"--{name}" for name in SETTINGS))
+LONG = tuple(f"--quant-{name[2:]}" for name in VALUED)
 SHORT = (*VALUED, "--update-thresholds")
 """Names for options of ours that may be another's."""
-WRITTEN = pytest.StashKey[dict[str, list[str]]]()
-"""The names whose thresholds this run has written, and what to tell of each."""
-NOT_GIVEN: Any = object()
-"""No model, as opposed to None, which a helper gives that has no return."""
-NO_MODEL = "model=None is no model, has its helper no return? Leave model out to measure this library's own quantizer"
+RECORDS: "pytest.StashKey[Records]" = pytest.StashKey()
+"""What this run has written."""
+RECORDED = pytest.StashKey[list[str]]()
+"""The names that a test would have been held to."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,8 +88,9 @@ def pytest_load_initial_conftests(
     for name, value in pairwise(options):
         if name in VALUED and value in folders:
             folders.remove(value)
+    _require_own_configuration(early_config, options)
     result = yield
-    free = [name for name in SHORT if _is_free(parser, name)]
+    free = [name for name in SHORT if _is_free(parser, name, options)]
     for index, argument in enumerate(options):
         name, equals, value = argument.partition("=")
         if name in free:
@@ -94,10 +98,24 @@ def pytest_load_initial_conftests(
     return result
 
 
-def _is_free(parser: pytest.Parser, name: str) -> bool:
+def _require_own_configuration(config: pytest.Config, options: list[str]) -> None:
+    """Raises:
+    pytest.UsageError: pytest has taken a value of ours for tests, and looked for its configuration around it.
+    """
+    here, known = config.invocation_params.dir, config.known_args_namespace
+    for name, value in pairwise([] if known.inifilename or known.rootdir else options):
+        path = (here / value).resolve()
+        if name in (*VALUED, *LONG) and path.exists() and here not in (path, *path.parents):
+            raise pytest.UsageError(
+                f"pytest has taken {value} for tests and looked for its configuration there: write {name}={value}"
+            )
+
+
+def _is_free(parser: pytest.Parser, name: str, options: list[str]) -> bool:
     try:
         # With a value: an option that takes none refuses it, any other takes it, and what nobody has is left over.
-        return f"{name}=0" in parser.parse_known_and_unknown_args([f"{name}=0"])[1]
+        # With the other arguments, among which are those that somebody's option requires.
+        return f"{name}=0" in parser.parse_known_and_unknown_args([f"{name}=0", *options])[1]
     except pytest.UsageError:
         return False
 
@@ -109,17 +127,21 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to write one file from several processes."""
-    if config.getoption("quant_update_thresholds") and config.getoption("numprocesses", None):
+    """Refuse what would hold another model than was meant, and to write one file from several processes."""
+    for name in ("model", "text", "thresholds", "device"):
+        if config.getoption(f"quant_{name}") == "":
+            raise pytest.UsageError(f"--{name} is empty, was a variable not set? Give it a value or leave it out")
+    processes = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    if config.getoption("quant_update_thresholds") and processes:
         raise pytest.UsageError("--update-thresholds writes one file: run it in one process, with -n 0")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What `--update-thresholds` wrote."""
-    if written := config.stash.get(WRITTEN, {}):
+    if records := config.stash.get(RECORDS, None):
         terminalreporter.section("thresholds recorded")
-        for lines in written.values():
-            terminalreporter.write_line("\n".join(lines))
+        for written in records.written.values():
+            terminalreporter.write_line("\n".join(written.lines))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -146,62 +168,30 @@ def gated_model(request: pytest.FixtureRequest) -> "GatedModel":
 @pytest.fixture
 def accuracy_gate(
     gated_model: "GatedModel", pytestconfig: pytest.Config, request: pytest.FixtureRequest
-) -> "Callable[..., GateResult]":
-    """Called with a scheme: quantize the model, measure it, and fail unless the verdict is pass.
-
-    accuracy_gate(name, model=m) holds a model that the test has quantized itself to the threshold of that name, or
-    records it as that, once in a run. The name is free, `nf4-blocks-of-32` for instance: it is what the threshold is
-    filed under.
-    accuracy_gate(scheme, max_perplexity_ratio=1.01, max_kl=0.02) holds it to these limits instead of a threshold.
-    Returns the `quant.evaluate.gates.GateResult`.
+) -> "AccuracyGate":
+    """Called with a scheme: quantize the model, measure it, and fail unless the verdict is pass; see
+    `quant.accuracy_gate.AccuracyGate`.
     """
-    from quant.errors import QuantError  # noqa: PLC0415
-    from quant.evaluate.gates import Verdict  # noqa: PLC0415
+    from quant.accuracy_gate import AccuracyGate, Records  # noqa: PLC0415
 
-    written = pytestconfig.stash.setdefault(WRITTEN, {})
+    node = request.node
+    is_recording = pytestconfig.getoption("quant_update_thresholds")
+    return AccuracyGate(
+        gated_model,
+        lambda text: node.add_report_section("call", "accuracy gate", text),
+        pytestconfig.stash.setdefault(RECORDS, Records()) if is_recording else None,
+        lambda scheme: node.stash.setdefault(RECORDED, []).append(scheme),
+    )
 
-    def record(scheme: str, model: Any) -> None:
-        if scheme in written:
-            raise QuantError(
-                f"the threshold of {scheme} was written by another test of this run, which stays: give each model a "
-                f"name of its own, accuracy_gate('NAME', model=m)"
-            )
-        try:
-            old = gated_model.thresholds.read(gated_model.name, scheme)
-        except QuantError:  # there is none, or it is damaged and now replaced
-            old = None
-        gated_model.record(scheme, shlex.join(["pytest", *sys.argv[1:]]), model)
-        new = gated_model.thresholds.read(gated_model.name, scheme)
-        written[scheme] = recorded_lines(scheme, old, new)
 
-    def gate(
-        scheme: str, model: Any = NOT_GIVEN, max_perplexity_ratio: float | None = None, max_kl: float | None = None
-    ) -> "GateResult":
-        if model is None:
-            pytest.fail(f"{scheme}: {NO_MODEL}", pytrace=False)
-        model = None if model is NOT_GIVEN else model
-        threshold = None
-        try:
-            if max_perplexity_ratio is not None or max_kl is not None:
-                result = gated_model.judge_budget(scheme, model, max_perplexity_ratio, max_kl)
-            elif pytestconfig.getoption("quant_update_thresholds"):
-                record(scheme, model)
-                path = gated_model.thresholds.path
-                pytest.skip(f"the threshold of {scheme} was written to {path}, nothing was judged")
-            else:
-                result = gated_model.judge(scheme, model)
-                threshold = gated_model.thresholds.read(gated_model.name, scheme)
-        except QuantError as error:
-            result, message = None, str(error)
-        if result is None or result.verdict is not Verdict.PASS:
-            pytest.fail(message if result is None else str(result), pytrace=False)
-        power = [] if threshold is None else [power_of(threshold)]
-        request.node.add_report_section("call", "accuracy gate", "\n".join([str(result), *power]) + "\n")
-        if threshold:
-            warn_of_poor_power(scheme, threshold)
-        return result
-
-    return gate
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test whose thresholds were written is skipped after it has run to its end, and has not failed."""
+    result = yield
+    if schemes := item.stash.get(RECORDED, []):
+        names = ", ".join(dict.fromkeys(schemes))
+        pytest.skip(f"the threshold of {names} was written to {_file(item.config).path}, and nothing was held to it")
+    return result
 
 
 def setting(config: pytest.Config, name: str) -> str | None:
@@ -214,7 +204,8 @@ def setting(config: pytest.Config, name: str) -> str | None:
         return None
     beside = _beside_configuration(config, configured)
     # A model may also be a hub id, and `reference`.
-    return str(beside) if name in ("text", "thresholds") or (name == "model" and beside.is_dir()) else configured
+    is_folder = name == "model" and configured != REFERENCE and beside.is_dir()
+    return str(beside) if name in ("text", "thresholds") or is_folder else configured
 
 
 def _schemes(config: pytest.Config) -> list[str]:
@@ -235,7 +226,7 @@ def _schemes(config: pytest.Config) -> list[str]:
 
 
 def _model(config: pytest.Config) -> str:
-    return setting(config, "model") or "reference"
+    return setting(config, "model") or REFERENCE
 
 
 def _file(config: pytest.Config) -> "ThresholdFile":

@@ -9,13 +9,13 @@ import math
 
 from quant.errors import QuantError
 from quant.evaluate.divergence import Measurement
-from quant.evaluate.gates import Check, GateResult, decide, explained
+from quant.evaluate.gates import Check, GateResult, decide, explained, too_few_by
 from quant.evaluate.recording import per_window
 from quant.evaluate.statistics import exp, windowed_mean
 
-LEAST_RATIO, MOST_RATIO = 0.9, 10
-"""Ratios outside, the first among them, are taken for something else, such as percent: quantizing does not make a model
-better by a tenth, and one of ten times the perplexity is of no use.
+LEAST_RATIO, MOST_RATIO = 0.9, 2
+"""Limits outside, and these themselves, are taken for something else, such as percent: quantizing does not make a model
+better by a tenth, and nobody allows it twice the perplexity.
 """
 
 
@@ -30,9 +30,9 @@ def check_limits(max_perplexity_ratio: float | None, max_kl: float | None) -> No
         if limit is not None and not 0 < limit < math.inf:
             raise QuantError(f"{name} {limit} is not a limit: pass a positive number")
     ratio = max_perplexity_ratio
-    if ratio is not None and not LEAST_RATIO < ratio <= MOST_RATIO:
+    if ratio is not None and not LEAST_RATIO < ratio < MOST_RATIO:
         raise QuantError(
-            f"max_perplexity_ratio {ratio:g} is not between {LEAST_RATIO} and {MOST_RATIO}: it is the quantized "
+            f"max_perplexity_ratio {ratio} is not between {LEAST_RATIO} and {MOST_RATIO}: it is the quantized "
             "model's perplexity over the baseline's, 1.01 means 1 % worse"
         )
 
@@ -54,12 +54,13 @@ def judge_budget(
     checks: list[Check] = []
     if max_perplexity_ratio is not None:
         mean = windowed_mean(windows.excess * windows.tokens, windows.tokens)
-        verdict, reach, factor = decide(mean, -math.inf, math.log(max_perplexity_ratio))
+        limit = math.log(max_perplexity_ratio)
+        verdict, reach = decide(mean, -math.inf, limit)
         figures = f"perplexity ratio {exp(mean.value):.5f} +- {100 * reach:.3f} %, at most {max_perplexity_ratio:g}"
-        checks.append(explained("perplexity ratio", figures, verdict, factor, windows))
+        checks.append(explained("perplexity ratio", figures, verdict, too_few_by(reach, mean.value - limit), windows))
     if max_kl is not None:
         mean = windowed_mean(windows.kl * windows.tokens, windows.tokens)
-        verdict, reach, factor = decide(mean, -math.inf, max_kl)
+        verdict, reach = decide(mean, -math.inf, max_kl)
         figures = f"KL divergence {mean.value:.3e} +- {reach:.1e} nats, at most {max_kl:g}"
-        checks.append(explained("KL divergence", figures, verdict, factor, windows))
+        checks.append(explained("KL divergence", figures, verdict, too_few_by(reach, mean.value - max_kl), windows))
     return GateResult(scheme, tuple(checks))

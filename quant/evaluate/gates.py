@@ -10,8 +10,9 @@ All three compare the same tokens now and as recorded, window by window, so that
 
 The first two are about accuracy and know their uncertainty. With s the standard error of the difference and q the
 quantile of Student's t, the verdict is *pass* where value +- q s lies within the margin, *regression* where it lies
-outside, and otherwise *inconclusive*, with the number of tokens that would decide. `quant.evaluate.recording` derives
-the margins and says what they promise.
+outside, and otherwise *inconclusive*, with the number of tokens that would decide: of a longer text, on which the last
+good model is recorded first, so that the margin shrinks with q s. `quant.evaluate.recording` derives the margins and
+says what they promise.
 
 A fault that costs less than the margin is invisible to both, and so is one that makes a model too good, such as a layer
 left unquantized. The third check asks whether the results are the recorded ones at all. Integer layers give the same
@@ -37,12 +38,16 @@ from quant.evaluate.divergence import Measurement
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.recording import SINGLE, moved, per_window, quantile, require_derived
 from quant.evaluate.statistics import WindowedMean, exp, windowed_mean
-from quant.evaluate.thresholds import UPDATE, Threshold, Windows
+from quant.evaluate.thresholds import UPDATE, Threshold, WindowMeans
 
 NOISE_FACTOR = 5
 """Losses may move by this times the measured rounding noise. Real machines and the torch fallback move those of the
 embedded model by 0.7 to 2.7 times the noise; the least fault that the tests plant, that one of 24 layers of W8A16 in
 float32 which matters least left unquantized, by 8 times.
+"""
+RECORD_LONGER = ": record the last good model on so long a text, then hold this one to that"
+"""A threshold of another text is refused. Recorded anew its margin has shrunk as the reach has, so that a value that
+stays where it is leaves the limit by the whole reach where it equals their sum.
 """
 
 
@@ -82,19 +87,21 @@ class GateResult:
         return "\n".join([f"{self.scheme}: {self.verdict.value}", *(f"  {check.text}" for check in self.checks)])
 
 
-def decide(mean: WindowedMean, low: float, high: float) -> tuple[Verdict, float, float]:
-    """The verdict on a mean that should lie in [low, high]; its reach q s; and by which factor there are too few tokens
-    to tell (1 where there are enough).
-    """
+def decide(mean: WindowedMean, low: float, high: float) -> tuple[Verdict, float]:
+    """The verdict on a mean that should lie in [low, high], and its reach q s."""
     value, reach = mean.value, quantile(mean.degrees_of_freedom) * mean.standard_error
     if not math.isfinite(value):
-        return Verdict.REGRESSION, reach, 1.0
+        return Verdict.REGRESSION, reach
     if low <= value - reach and value + reach <= high:
-        return Verdict.PASS, reach, 1.0
+        return Verdict.PASS, reach
     if value - reach > high or value + reach < low:
-        return Verdict.REGRESSION, reach, 1.0
-    distance = min(abs(value - low), abs(value - high))
-    return Verdict.INCONCLUSIVE, reach, (reach / distance) ** 2 if distance else math.inf
+        return Verdict.REGRESSION, reach
+    return Verdict.INCONCLUSIVE, reach
+
+
+def too_few_by(width: float, distance: float) -> float:
+    """How many times the tokens it takes until `width`, which falls with the root of their number, is `distance`."""
+    return (width / distance) ** 2 if distance else math.inf
 
 
 def judge(scheme: str, threshold: Threshold, baseline: Measurement, measured: Measurement) -> GateResult:
@@ -104,7 +111,7 @@ def judge(scheme: str, threshold: Threshold, baseline: Measurement, measured: Me
         QuantError: the threshold is of other tokens, windows, dtype or kind of device, of another unquantized model,
             or was edited.
     """
-    threshold.require_same_text(baseline.fingerprint)
+    threshold.require_same_measurement(baseline.fingerprint)
     require_derived(threshold)
     now = per_window(baseline, measured)
     distance = moved(now.baseline, threshold.windows.baseline, now.tokens)
@@ -119,29 +126,30 @@ def judge(scheme: str, threshold: Threshold, baseline: Measurement, measured: Me
     return GateResult(scheme, (_ratio_check(threshold, now), _kl_check(threshold, now), _change_check(threshold, now)))
 
 
-def _ratio_check(threshold: Threshold, now: Windows) -> Check:
+def _ratio_check(threshold: Threshold, now: WindowMeans) -> Check:
     excess = now.excess - threshold.windows.excess
     mean = windowed_mean(excess * now.tokens, now.tokens, SINGLE)
     then = threshold.perplexity_ratio
     what = f"perplexity ratio {then:.6f} recorded, {then * exp(mean.value):.6f} now"
     limit = threshold.perplexity_margin
-    verdict, reach, factor = decide(mean, -limit, limit)
+    verdict, reach = decide(mean, -limit, limit)
     figures = f"{100 * mean.value:+.4f} % +- {100 * reach:.4f} %, may move by {100 * limit:.4f} %"
-    return explained("perplexity ratio", f"{what}: {figures}", verdict, factor, now)
+    factor = too_few_by(limit + reach, mean.value)
+    return explained("perplexity ratio", f"{what}: {figures}", verdict, factor, now, RECORD_LONGER)
 
 
-def _kl_check(threshold: Threshold, now: Windows) -> Check:
+def _kl_check(threshold: Threshold, now: WindowMeans) -> Check:
     mean = windowed_mean((now.kl - threshold.windows.kl) * now.tokens, now.tokens, SINGLE)
     what = f"KL divergence {threshold.kl:.4e} nats recorded, {threshold.kl + mean.value:.4e} now"
     limit = threshold.kl_margin
-    verdict, reach, factor = decide(mean, -limit, limit)
+    verdict, reach = decide(mean, -limit, limit)
     unit, percent = (" %", 100 / threshold.kl) if threshold.kl else (" nats", 1.0)
     value, reach, limit = (percent * part for part in (mean.value, reach, limit))
     figures = f"{what}: {value:+.2f}{unit} +- {reach:.2f}{unit}, may move by {limit:.2f}{unit}"
-    return explained("KL divergence", figures, verdict, factor, now)
+    return explained("KL divergence", figures, verdict, too_few_by(limit + reach, value), now, RECORD_LONGER)
 
 
-def _change_check(threshold: Threshold, now: Windows) -> Check:
+def _change_check(threshold: Threshold, now: WindowMeans) -> Check:
     distance, limit = moved(now.losses, threshold.windows.losses, now.tokens), NOISE_FACTOR * threshold.noise
     verdict = Verdict.PASS if distance <= limit else Verdict.REGRESSION
     text = (
@@ -152,8 +160,17 @@ def _change_check(threshold: Threshold, now: Windows) -> Check:
     return Check("change", verdict, f"{text}: {verdict.value}")
 
 
-def explained(name: str, figures: str, verdict: Verdict, factor: float, windows: Windows) -> Check:
-    """A check with its line: the figures, the verdict, and how many more tokens it takes where there are too few."""
+def explained(
+    name: str,
+    figures: str,
+    verdict: Verdict,
+    factor: float,
+    windows: WindowMeans,
+    remedy: str = "",
+) -> Check:
+    """A check with its line: the figures, the verdict, and where there are too few tokens by `factor`, how many more it
+    takes.
+    """
     text = f"{figures}: {verdict.value}"
     if verdict is not Verdict.INCONCLUSIVE:
         return Check(name, verdict, text)
@@ -161,4 +178,4 @@ def explained(name: str, figures: str, verdict: Verdict, factor: float, windows:
     # Beyond a thousand times the text the estimate lies on the limit: no number of tokens is worth naming.
     more = math.ceil((factor - 1) * tokens) if factor < 1000 else None
     needed = f"about {more:,} more tokens" if more else f"more than {1000 * tokens:,} tokens"
-    return Check(name, verdict, f"{text}, it takes {needed} to tell", more)
+    return Check(name, verdict, f"{text}, it takes {needed} to tell{remedy}", more)

@@ -1,7 +1,8 @@
 """Which layers of a model are in which format, and whether they are those that were recorded.
 
 A layer left unquantized makes a model better, and in bfloat16, where rounding moves losses by thousandths of a nat, no
-measurement of losses tells it from the recorded one. The names and formats of the layers do, in every dtype.
+measurement of losses tells it from the recorded one. The names and formats of the layers do, in every dtype: the whole
+scheme of our layers, and of other libraries' what the weight says of itself, which need not be all that sets it apart.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ Formats = Mapping[str, list[str]]
 
 def layer_formats(model: nn.Module) -> dict[str, list[str]]:
     """The formats of all modules with a weight of two dimensions or more: the scheme of our layers, as `NF4(...)`; of
-    others the class and the weight's dtype, as in `Linear float32`, or `Linear4bit uint8` of bitsandbytes.
+    others the class and the weight's dtype, as in `Linear float32`, and what else the weight says of itself.
     """
     formats: dict[str, list[str]] = {}
     for name, module in model.named_modules():
@@ -30,8 +31,20 @@ def layer_formats(model: nn.Module) -> dict[str, list[str]]:
         if isinstance(module, QuantizedLinear):
             formats.setdefault(str(module.scheme), []).append(name)
         elif isinstance(weight, Tensor) and weight.ndim >= 2:
-            formats.setdefault(f"{type(module).__name__} {dtype_name(weight.dtype)}", []).append(name)
+            formats.setdefault(f"{type(module).__name__} {_weight_format(weight)}", []).append(name)
     return formats
+
+
+def _weight_format(weight: Tensor) -> str:
+    """Its dtype; its class where that is one of its own, as torchao's are, which stand in an ordinary `Linear` and have
+    the dtype of what they were; and what bitsandbytes keeps beside 4-bit codes.
+    """
+    parts = [dtype_name(weight.dtype)]
+    if type(weight) not in (Tensor, nn.Parameter):
+        parts.append(type(weight).__name__)
+    if state := getattr(weight, "quant_state", None):
+        parts.append(f"{state.quant_type}, blocks of {state.blocksize}{', double quantization' * bool(state.nested)}")
+    return " ".join(parts)
 
 
 def check_layers(recorded: Formats, now: Formats) -> Check:

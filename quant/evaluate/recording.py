@@ -32,7 +32,7 @@ from quant.errors import QuantError
 from quant.evaluate.divergence import Measurement
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.statistics import WindowedMean, exp, window_sums, windowed_mean
-from quant.evaluate.thresholds import UPDATE, Threshold, Windows
+from quant.evaluate.thresholds import UPDATE, Threshold, WindowMeans
 
 FALSE_ALARM = 1e-4
 """Probability that a check does not pass an equally good model, and that it passes one that is worse by its margin."""
@@ -60,7 +60,7 @@ def margin(mean: WindowedMean) -> float:
     return (1 + ratio) * quantile(degrees) * math.sqrt(2) * mean.standard_error
 
 
-def per_window(baseline: Measurement, measured: Measurement) -> Windows:
+def per_window(baseline: Measurement, measured: Measurement) -> WindowMeans:
     """The means over each window, with the digits that a threshold keeps.
 
     Raises:
@@ -71,7 +71,7 @@ def per_window(baseline: Measurement, measured: Measurement) -> Windows:
     window = baseline.window_of_token
     counts = window_sums(torch.ones_like(baseline.losses), window)
     means = (window_sums(values, window) / counts for values in (baseline.losses, measured.losses, measured.kl))
-    return Windows(counts, *means).rounded()
+    return WindowMeans(counts, *means).rounded()
 
 
 def moved(now: Tensor, then: Tensor, tokens: Tensor) -> float:
@@ -82,7 +82,7 @@ def moved(now: Tensor, then: Tensor, tokens: Tensor) -> float:
     return math.sqrt(float(((now - then) ** 2 * tokens).sum() / tokens.sum()))
 
 
-def figures_of(windows: Windows) -> dict[str, float]:
+def figures_of(windows: WindowMeans) -> dict[str, float]:
     """perplexity_ratio, perplexity_margin (of its logarithm), kl and kl_margin (nats per token).
 
     Raises:

@@ -44,7 +44,7 @@ DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class WindowMeans:
     """Means over the tokens of each window, float64 [windows] all: tokens: how many; baseline, losses: nats per token
     of the unquantized and the quantized model; kl: their divergence.
     """
@@ -59,11 +59,11 @@ class Windows:
         """float64 [windows]: the loss that quantizing adds."""
         return self.losses - self.baseline
 
-    def rounded(self) -> "Windows":
+    def rounded(self) -> "WindowMeans":
         """To the `DIGITS` that are stored."""
-        columns = (getattr(self, name).tolist() for name in Windows.__annotations__)
+        columns = (getattr(self, name).tolist() for name in WindowMeans.__annotations__)
         figures = ([float(f"{value:.{DIGITS}g}") for value in column] for column in columns)
-        return Windows(*(torch.tensor(column, dtype=torch.float64) for column in figures))
+        return WindowMeans(*(torch.tensor(column, dtype=torch.float64) for column in figures))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +79,10 @@ class Threshold:
     baseline_perplexity: float
     top1_agreement: float
     layers: dict[str, list[str]]
-    windows: Windows
+    windows: WindowMeans
     provenance: dict[str, Any]
 
-    def require_same_text(self, fingerprint: Fingerprint) -> None:
+    def require_same_measurement(self, fingerprint: Fingerprint) -> None:
         """Raises:
         QuantError: the measurement is not of the recorded tokens, windows or dtype, or one of the two is of a GPU.
         """
@@ -111,14 +111,15 @@ class Threshold:
             "top1_agreement": self.top1_agreement,
             "layers": self.layers,
             "provenance": self.provenance,
-            "windows": {name: getattr(self.windows, name).tolist() for name in Windows.__annotations__},
+            "windows": {name: getattr(self.windows, name).tolist() for name in WindowMeans.__annotations__},
         }
         return {**entry, "sha256": _checksum(entry)}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Threshold":
         """Raises AttributeError, KeyError, TypeError or ValueError where `entry` is not what `to_json` gives."""
-        columns = {name: torch.tensor(entry["windows"][name], dtype=torch.float64) for name in Windows.__annotations__}
+        names, means = WindowMeans.__annotations__, entry["windows"]
+        columns = {name: torch.tensor(means[name], dtype=torch.float64) for name in names}
         if len({len(column) for column in columns.values()}) != 1:
             raise ValueError("windows of different lengths")
         return cls(
@@ -131,7 +132,7 @@ class Threshold:
             baseline_perplexity=float(entry["baseline_perplexity"]),
             top1_agreement=float(entry["top1_agreement"]),
             layers={format_: list(names) for format_, names in entry["layers"].items()},
-            windows=Windows(**columns),
+            windows=WindowMeans(**columns),
             provenance=dict(entry["provenance"]),
         )
 
@@ -141,6 +142,10 @@ class ThresholdFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def has(self, model: str, scheme: str) -> bool:
+        """Whether there is a threshold for them, whole or damaged; QuantError where the file cannot be read."""
+        return scheme in self._entries().get(model, {})
 
     def read(self, model: str, scheme: str) -> Threshold:
         """Raises:

@@ -67,12 +67,17 @@ Written by `python -m tests.accuracy.power`. What the checks compute and why is 
 
 ## Power
 
-On the embedded model in float32 and {model.windows.scored:,} tokens of its held-out text. At a false-alarm rate of
-{FALSE_ALARM:g} a check does not pass a model that is worse by the figure beside it, but for a probability of the same
-{FALSE_ALARM:g}. The rate is that of one check in one measurement: of the two that can raise a false alarm at most twice
-as many are promised for a scheme. With more tokens these two catch smaller worsenings, by the root of their number. The
-third has no uncertainty on CPUs: rounding in the float parts of the model is all that may move its results there. The
-formats of the layers and the unquantized weights are held exactly.
+On the embedded model in float32 and {model.windows.scored:,} tokens of its held-out text.
+
+The checks of the perplexity ratio and of the KL divergence say whether a model is worse. Each has a figure beside it: a
+model that is worse by that much passes with a probability of {FALSE_ALARM:g}, and one that is as good as the recorded
+one fails with the same probability. A scheme has both checks, so that a measurement raises at most twice as many false
+alarms. With more tokens both catch smaller worsenings, by the root of their number.
+
+The third check, the change, says whether the results are the recorded ones at all. Any change that is meant, of a
+quantizer for a better one too, turns it red, and only rounding in the float parts of the model does not. Then read the
+other two: where they pass, the model got no worse by what they catch, and can be recorded anew. The formats of the
+layers and the unquantized weights are held exactly.
 
 {power_table(model.thresholds, model.name)}
 """

@@ -11,6 +11,7 @@ from tests.mutation.faults import (
     losses,
     models,
     numerics,
+    plugin,
     reports,
     runs,
 )
@@ -24,6 +25,7 @@ FAULTS = (
     *losses.FAULTS,
     *figures.FAULTS,
     *gates.FAULTS,
+    *plugin.FAULTS,
     *files.FAULTS,
     *runs.FAULTS,
     *integrations.FAULTS,

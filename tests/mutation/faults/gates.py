@@ -6,7 +6,7 @@ GATES = "tests/unit/evaluate/test_gates.py"
 BUDGETS = "tests/unit/evaluate/test_budgets.py"
 NOISE = "tests/unit/evaluate/test_noise.py"
 LAYERS = "tests/unit/evaluate/test_layers.py"
-PLUGIN = "tests/unit/test_pytest_plugin.py"
+PLUGIN = "tests/unit/pytest_plugin/test_holding.py"
 THRESHOLDS = "tests/unit/evaluate/test_thresholds.py"
 RECORDING = "tests/unit/evaluate/test_recording.py"
 WINDOWED_MEAN = "tests/unit/evaluate/test_windowed_mean.py"
@@ -78,7 +78,7 @@ FAULTS = (
     Fault(
         "threshold-of-another-text-is-taken",
         "evaluate/gates.py",
-        "    threshold.require_same_text(baseline.fingerprint)\n",
+        "    threshold.require_same_measurement(baseline.fingerprint)\n",
         "",
         f"{GATES}::test_another_text_is_refused_by_field",
     ),
@@ -127,8 +127,8 @@ FAULTS = (
     Fault(
         "limit-on-the-ratio-holds-its-logarithm",
         "evaluate/budgets.py",
-        "-math.inf, math.log(max_perplexity_ratio))",
-        "-math.inf, max_perplexity_ratio)",
+        "limit = math.log(max_perplexity_ratio)",
+        "limit = max_perplexity_ratio",
         f"{BUDGETS}::test_a_budget_is_held_to_its_limits",
     ),
     Fault(

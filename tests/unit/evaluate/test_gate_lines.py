@@ -58,15 +58,15 @@ def test_a_divergence_that_may_have_moved() -> None:
     moved = 0.8 * threshold.kl_margin * (1 + trend(4))
     found = by_name(judge("nf4", threshold, BASELINE, dataclasses.replace(measured, kl=measured.kl + moved)))
     (value, reach), check = mean_and_reach(moved), found["KL divergence"]
-    distance = abs(threshold.kl_margin - value)
-    more = ((reach / distance) ** 2 - 1) * WINDOWS * TOKENS
+    more = (((threshold.kl_margin + reach) / value) ** 2 - 1) * WINDOWS * TOKENS
     assert check.more_tokens is not None
     assert check.more_tokens == pytest.approx(more, abs=1 + 1e-6 * more)
     percent = 100 / threshold.kl
     assert check.text == (
         f"KL divergence {threshold.kl:.4e} nats recorded, {threshold.kl + value:.4e} now: {percent * value:+.2f} % "
         f"+- {percent * reach:.2f} %, may move by {percent * threshold.kl_margin:.2f} %: inconclusive, "
-        f"it takes about {check.more_tokens:,} more tokens to tell"
+        f"it takes about {check.more_tokens:,} more tokens to tell: record the last good model on so long a text, then "
+        "hold this one to that"
     )
 
 

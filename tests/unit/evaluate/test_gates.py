@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quant.errors import QuantError
-from quant.evaluate.gates import NOISE_FACTOR, Check, GateResult, Verdict, decide, judge
+from quant.evaluate.gates import NOISE_FACTOR, Check, GateResult, Verdict, decide, judge, too_few_by
 from quant.evaluate.recording import quantile
 from tests.unit.evaluate.made import (
     BASELINE,
@@ -48,21 +48,25 @@ def test_a_verdict_is_where_value_and_reach_lie(value: float, error: float, expe
     assert decide(mean(value, error / quantile(63)), -1.0, 1.0)[0] is expected
 
 
-def test_an_inconclusive_verdict_says_how_many_times_the_tokens_would_tell() -> None:
-    """A reach of 0.4, a distance of 0.1 to the nearer limit: 16 times, since the reach falls with the root."""
-    verdict, reach, factor = decide(mean(0.9, 0.4 / quantile(63)), -1.0, 1.0)
+def test_so_many_times_the_tokens_tell_what_stays_where_it_is() -> None:
+    """A reach of 0.4 at a distance of 0.1 from a limit: it falls with the root, so that 16 times the tokens tell."""
+    verdict, reach = decide(mean(0.9, 0.4 / quantile(63)), -math.inf, 1.0)
     assert verdict is Verdict.INCONCLUSIVE
-    assert [reach, factor] == pytest.approx([0.4, 16])
-    assert decide(mean(0.9, 0.4 / quantile(63) / 4.001), -1.0, 1.0)[0] is Verdict.PASS
-    assert decide(mean(1.0, 0.1), -1.0, 1.0)[2] == math.inf
-    assert decide(mean(-0.9, 0.4 / quantile(63)), -1.0, 3.0)[2] == pytest.approx(16)
+    assert reach == pytest.approx(0.4)
+    assert too_few_by(reach, 0.9 - 1.0) == pytest.approx(16)
+    for times, expected in ((15.9, Verdict.INCONCLUSIVE), (16.1, Verdict.PASS)):
+        assert decide(mean(0.9, 0.4 / quantile(63) / math.sqrt(times)), -math.inf, 1.0)[0] is expected
+    assert too_few_by(0.4, 0.0) == math.inf
 
 
-@pytest.mark.parametrize("value", [0.0, 1.5, -1.5, math.inf])
-def test_a_verdict_that_is_sure_takes_no_more_tokens(value: float) -> None:
-    verdict, _, factor = decide(mean(value, 0.1 / quantile(63)), -1.0, 1.0)
-    assert verdict is not Verdict.INCONCLUSIVE
-    assert factor == 1.0
+@pytest.mark.parametrize("value", [0.9, -0.9])
+def test_a_margin_shrinks_with_the_reach_of_a_longer_text(value: float) -> None:
+    """A margin of 1 and a reach of 0.4 are 1.4 together: (1.4 / 0.9)^2 times the tokens, or 2.42, tell."""
+    factor = too_few_by(1.0 + 0.4, value)
+    assert factor == pytest.approx(2.42, abs=0.001)
+    for times, expected in ((0.99 * factor, Verdict.INCONCLUSIVE), (1.01 * factor, Verdict.REGRESSION)):
+        margin = 1.0 / math.sqrt(times)
+        assert decide(mean(value, 0.4 / quantile(63) / math.sqrt(times)), -margin, margin)[0] is expected
 
 
 def test_what_touches_a_limit_from_outside_is_not_sure() -> None:
@@ -125,11 +129,14 @@ def test_a_model_that_scatters_does_not_pass_for_its_large_error() -> None:
 
 def test_an_inconclusive_check_names_the_tokens_it_takes() -> None:
     threshold = recorded()
-    spread = 0.9 * threshold.perplexity_margin + 0.02 * noise(3)
+    spread = 0.9 * threshold.perplexity_margin + 0.005 * noise(3)
     check = by_name(judge("nf4", threshold, BASELINE, quantized(spread=spread)))["perplexity ratio"]
     assert check.verdict is Verdict.INCONCLUSIVE
     assert check.more_tokens is not None
-    assert check.text.endswith(f"inconclusive, it takes about {check.more_tokens:,} more tokens to tell")
+    assert check.text.endswith(
+        f"inconclusive, it takes about {check.more_tokens:,} more tokens to tell: record the last good model on so "
+        "long a text, then hold this one to that"
+    )
 
 
 def test_the_verdict_of_all_is_the_worst() -> None:

@@ -1,5 +1,7 @@
 """Which layers are in which format, by name, and what a layer in another one is told as."""
 
+import bitsandbytes
+import pytest
 import torch
 from torch import nn
 
@@ -50,6 +52,38 @@ def test_only_some_of_many_are_named() -> None:
     check = check_layers({"W8A16": names}, {"NF4": names})
     assert check.text.count("was W8A16") == 5
     assert "layer4 was W8A16, is NF4, and 2 more: if" in check.text
+
+
+def test_what_a_weight_of_another_library_says_of_itself_is_told() -> None:
+    """torchao's are tensors of a class of their own in an ordinary Linear, in the dtype of what they were."""
+
+    class Packed(torch.Tensor):
+        pass
+
+    linear = nn.Linear(4, 4)
+    packed = nn.Parameter(torch.ones(4, 4).as_subclass(Packed))
+    linear.weight = packed
+    assert layer_formats(nn.Sequential(linear, nn.Linear(4, 4))) == {
+        "Linear float32 Packed": ["0"],
+        "Linear float32": ["1"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"quant_type": "nf4"}, "nf4, blocks of 64"),
+        ({"quant_type": "fp4", "blocksize": 128}, "fp4, blocks of 128"),
+        ({"quant_type": "nf4", "compress_statistics": True}, "nf4, blocks of 64, double quantization"),
+    ],
+)
+def test_what_bitsandbytes_keeps_beside_its_codes_is_told(options: dict[str, object], told: str) -> None:
+    weight = bitsandbytes.nn.Params4bit(
+        torch.randn(64, 64), **{"compress_statistics": False, "blocksize": 64, **options}
+    )
+    linear = bitsandbytes.nn.Linear4bit(64, 64)
+    linear.weight = weight.to("cpu")
+    assert layer_formats(nn.Sequential(linear)) == {f"Linear4bit uint8 Params4bit {told}": ["0"]}
 
 
 def test_a_tensor_that_only_looks_like_a_weight_is_none() -> None:

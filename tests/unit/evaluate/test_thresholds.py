@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from quant.errors import QuantError
-from quant.evaluate.thresholds import Threshold, ThresholdFile, Windows
+from quant.evaluate.thresholds import Threshold, ThresholdFile, WindowMeans
 
 
 def make(kl: float = 0.25) -> Threshold:
     column = torch.tensor([1.0, 1 / 3, 2e-7], dtype=torch.float64)
-    windows = Windows(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
+    windows = WindowMeans(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
     provenance = {"window": 8, "command": "pytest"}
     return Threshold(
         1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, {"W8A16()": ["a", "b"]}, windows.rounded(), provenance
@@ -26,8 +26,8 @@ def make(kl: float = 0.25) -> Threshold:
 
 def test_windows_are_rounded_to_nine_digits() -> None:
     column = torch.tensor([1 / 3, 200 / 3, 2e-7 / 3], dtype=torch.float64)
-    rounded = Windows(column, column, column, column).rounded()
-    for name in Windows.__annotations__:
+    rounded = WindowMeans(column, column, column, column).rounded()
+    for name in WindowMeans.__annotations__:
         assert getattr(rounded, name).tolist() == [0.333333333, 66.6666667, 6.66666667e-08]
 
 
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for field in fields(Threshold):
         if field.name != "windows":
             assert getattr(found, field.name) == getattr(make(), field.name)
-    for field in fields(Windows):
+    for field in fields(WindowMeans):
         assert torch.equal(getattr(found.windows, field.name), getattr(make().windows, field.name))
 
 
