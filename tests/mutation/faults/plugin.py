@@ -4,6 +4,7 @@ from tests.mutation.fault import Fault
 
 HOLDING = "tests/unit/pytest_plugin/test_holding.py"
 RECORDING = "tests/unit/pytest_plugin/test_recording.py"
+REPORTS = "tests/unit/test_gate_reports.py"
 OPTIONS = "tests/unit/pytest_plugin/test_options.py"
 
 FAULTS = (
@@ -82,7 +83,7 @@ FAULTS = (
         "gate_reports.py",
         "ratio {old.perplexity_ratio:.6f} ->",
         "ratio {new.perplexity_ratio:.6f} ->",
-        f"{RECORDING}::test_recording_tells_what_it_changed",
+        f"{REPORTS}::test_what_recording_changed_is_before_and_after",
     ),
     Fault(
         "no-scheme-is-no-test",

@@ -119,11 +119,14 @@ def test_the_cpu_is_named_by_its_model_and_where_there_is_none_by_its_architectu
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     listed = tmp_path / "cpuinfo"
-    listed.write_bytes(b"processor\t: 0\nmodel name\t: Some\xff  CPU\nmodel\t: 1\nmodel name\t: Other CPU\n")
+    listed.write_bytes(
+        b"processor\t: 0\nmodel name\t: Some\xff  CPU\nmodel\t: 1\nflags\t\t: fpu amx_bf16 avx512_vnni sse\n"
+        b"processor\t: 1\nmodel name\t: Other CPU\nflags\t\t: fpu amx_int8\n"
+    )
     paths = {"/proc/cpuinfo": listed}
     monkeypatch.setattr(fingerprint, "Path", paths.__getitem__)
     rest = f", {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
-    assert fingerprint.cpu_name() == f"Some\ufffd CPU{rest}"
+    assert fingerprint.cpu_name() == f"Some\ufffd CPU{rest} avx512_vnni amx_bf16"
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     listed.write_text("processor\t: 0\n", encoding="utf-8")

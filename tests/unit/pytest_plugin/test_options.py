@@ -44,12 +44,12 @@ def test_short_options_are_ours_where_nobody_has_them(pytester: pytest.Pytester)
     """And the folder of a model is no folder of tests: the project's conftest.py is found."""
     pytester.makepyfile(SHOWN)
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--theirs')\n")
-    pytester.mkdir("inner")
-    pytester.makepyfile(**{"inner/test_more": SHOWN})
+    other = pytester.path.parent / f"{pytester.path.name}-model"
+    other.mkdir()
     pytester.makeini("[pytest]\n")
-    result = pytester.runpytest_inprocess("-s", "--theirs=1", "--model", "inner", "--device=meta")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*quant: inner meta", "own: None None*"])
+    result = pytester.runpytest_inprocess("-s", "--theirs=1", "--model", str(other), "--device=meta", "-c", "tox.ini")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*quant: {other} meta", "own: None None*"])
     result = pytester.runpytest_inprocess("--help")
     result.stdout.fnmatch_lines(["*--quant-model=MODEL*", "*--model too, unless a conftest.py or another*"])
 
