@@ -109,18 +109,15 @@ class AccuracyGate:
             else:
                 result = self._gated_model.judge(scheme, model)
         except QuantError as error:
-            message = str(error)
+            result, message = None, str(error)
         else:
             message = str(result)
-            if result.verdict is Verdict.PASS:
-                self._tell(scheme, result, is_budget or self._records is not None)
-                return result
-        pytest.fail(message, pytrace=False)
-
-    def _tell(self, scheme: str, result: GateResult, has_no_power: bool) -> None:
-        if has_no_power:
-            self._report(f"{result}\n")
-            return
-        threshold = self._gated_model.thresholds.read(self._gated_model.name, scheme)
-        self._report(f"{result}\n{power_of(threshold)}\n")
-        warn_of_poor_power(scheme, threshold)
+        if result is None or result.verdict is not Verdict.PASS:
+            pytest.fail(message, pytrace=False)
+        power = []
+        if not is_budget and self._records is None:
+            threshold = self._gated_model.thresholds.read(self._gated_model.name, scheme)
+            power = [power_of(threshold)]
+            warn_of_poor_power(scheme, threshold)
+        self._report("\n".join([str(result), *power, ""]))
+        return result

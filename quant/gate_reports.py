@@ -38,7 +38,7 @@ def recorded_lines(scheme: str, old: "Threshold | str", new: "Threshold") -> lis
 
 
 def warn_of_poor_power(scheme: str, threshold: "Threshold") -> None:
-    """A `PoorPowerWarning` where the perplexity margin is above `POOR_POWER`, shown where the gate is called."""
+    """A `PoorPowerWarning` where the perplexity margin is above `POOR_POWER`, shown where the caller is called."""
     if threshold.perplexity_margin > POOR_POWER:
         tokens = int(threshold.windows.tokens.sum())
         text = f"{scheme}: of {tokens:,} tokens, only {power_of(threshold)}: hold it to more text, and record it anew"

@@ -11,8 +11,8 @@ FAULTS = (
     Fault(
         "inconclusive-is-green",
         "accuracy_gate.py",
-        "if result.verdict is Verdict.PASS:",
-        "if result.verdict is not Verdict.REGRESSION:",
+        "if result is None or result.verdict is not Verdict.PASS:",
+        "if result is None or result.verdict is Verdict.REGRESSION:",
         f"{HOLDING}::test_what_is_inconclusive_fails",
     ),
     Fault(

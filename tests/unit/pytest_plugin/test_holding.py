@@ -23,7 +23,7 @@ def test_a_pass_tells_its_figures_and_poor_power(
     result = recorded.runpytest_inprocess("--schemes", "nf4", "-rP", "-W", "always")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*accuracy gate*", "nf4: pass", "*perplexity ratio*: pass", "a worsening of *"])
-    warning = "*PoorPowerWarning: nf4: of * tokens, only *: hold it to more text*"
+    warning = "*test_model.py:2: PoorPowerWarning: nf4: of * tokens, only *: hold it to more text*"
     (result.stdout.fnmatch_lines if warned else result.stdout.no_fnmatch_line)(warning)
 
 
