@@ -8,6 +8,7 @@ which the largest is given. `EFFECT_TOLERANCE` and `KL_TOLERANCE` are what tests
 """
 
 import copy
+import inspect
 import dataclasses
 import tempfile
 from collections.abc import Callable
@@ -91,11 +92,13 @@ def decoding(scheme: str) -> tuple[float, float]:
     smallest (over tokens, of the largest over logits) for the token before.
     """
     model = quant.quantize(tiny_phi3(), SCHEMES[scheme])
+    # transformers 5.24 has renamed it.
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     ids, cache, steps = tokens(1, 8), None, []
     with torch.no_grad():
         for position in range(8):
-            output = model(ids[:, position : position + 1], past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            output = model(ids[:, position : position + 1], use_cache=True, **{name: cache})
+            cache = output[name]
             steps.append(output.logits)
         whole = model(ids).logits
     single = torch.cat(steps, dim=1)
