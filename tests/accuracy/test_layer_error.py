@@ -36,6 +36,30 @@ class WorstRow(NamedTuple):
     bfloat16: float
 
 
+WORST = {
+    torch.float32: {
+        "w8a16": WorstRow(1.758e-4, 4.036e-3),
+        "nf4-64": WorstRow(1.913e-4, 3.880e-3),
+        "nf4-64-dq": WorstRow(1.915e-4, 4.145e-3),
+        "fp4-64": WorstRow(1.765e-4, 3.849e-3),
+        "int4-64": WorstRow(1.758e-4, 3.952e-3),
+    },
+    torch.bfloat16: {
+        "w8a16": WorstRow(2.364e-3, 2.716e-3),
+        "nf4-64": WorstRow(2.432e-3, 2.517e-3),
+        "nf4-64-dq": WorstRow(2.427e-3, 2.794e-3),
+        "fp4-64": WorstRow(2.374e-3, 2.512e-3),
+        "int4-64": WorstRow(2.292e-3, 2.573e-3),
+    },
+}
+"""Of all layers. Measured on a Zen 4 with torch 2.6, 2.13 and 2.14, with AVX-512, AVX2 and without vectors, and with
+one thread and two: they agree to 1.2e-4 of themselves.
+"""
+TOLERANCE = 0.01
+"""Of `WORST`, from both sides: 80 times what was seen. Activations that are 16 times coarser err by 37 % more or above.
+"""
+
+
 @functools.cache
 def observed() -> dict[str, tuple[nn.Linear, Tensor]]:
     """Name -> (linear layer, its inputs [512, in]) of the embedded model."""
@@ -71,6 +95,11 @@ def all_errors(scheme: Scheme, dtype: torch.dtype) -> Iterator[tuple[str, WorstR
         yield name, errors(layer, inputs, scheme, dtype)
 
 
+def worst_of_all(found: dict[str, WorstRow]) -> WorstRow:
+    """Each side's worst, not of the same layer."""
+    return WorstRow(max(worst.ours for worst in found.values()), max(worst.bfloat16 for worst in found.values()))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
 def test_the_worst_row_of_no_layer_is_worse_than_in_bfloat16(scheme: Scheme, dtype: torch.dtype) -> None:
@@ -79,21 +108,40 @@ def test_the_worst_row_of_no_layer_is_worse_than_in_bfloat16(scheme: Scheme, dty
     assert len(found) == LAYERS
     for name, worst in found.items():
         assert 0 < worst.ours <= worst.bfloat16, name
+    # Plain tuples: pytest cannot show how named ones differ.
+    assert tuple(worst_of_all(found)) == pytest.approx(tuple(WORST[dtype][scheme_id(scheme)]), rel=TOLERANCE)
+
+
+def fixed_point(x: Tensor, largest: int) -> Tensor:
+    """x rounded to integers up to `largest` times a unit of each row."""
+    unit = x.abs().amax(-1, keepdim=True) / largest
+    return (x / unit).round() * unit
 
 
 def test_activations_of_8_bits_would_be_worse() -> None:
     """The comparison can tell: x rounded to 8-bit fixed point per row, as in some int8 layers, errs more."""
     for name, (layer, inputs) in observed().items():
         weight = layer.weight.detach()
-        unit = inputs.abs().amax(-1, keepdim=True) / 127
         truth = inputs.double() @ weight.double().t()
         in_bfloat16 = F.linear(inputs.bfloat16(), weight.bfloat16())
-        assert worst_row(F.linear((inputs / unit).round() * unit, weight), truth) > worst_row(in_bfloat16, truth), name
+        assert worst_row(F.linear(fixed_point(inputs, 127), weight), truth) > worst_row(in_bfloat16, truth), name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_activations_of_12_bits_would_be_seen(scheme: Scheme, dtype: torch.dtype) -> None:
+    """They are 16 times coarser than ours, and for float32 activations still better than bfloat16 layers."""
+    coarse = []
+    for layer, inputs in observed().values():
+        quantized, x = quantized_linear(layer, scheme), inputs.to(dtype)
+        with torch.no_grad():
+            truth = x.double() @ quantized.quantized_weight.dequantize().double().t()
+            coarse.append(worst_row(quantized(fixed_point(x.float(), 2047)).to(dtype), truth))
+    assert max(coarse) > (1 + TOLERANCE) * WORST[dtype][scheme_id(scheme)].ours
 
 
 if __name__ == "__main__":
     for scheme in SCHEMES:
         for dtype in DTYPES:
-            found = dict(all_errors(scheme, dtype))
-            ours, theirs = (max(getattr(worst, side) for worst in found.values()) for side in WorstRow._fields)
-            print(f"{scheme!r}, {dtype}: worst row {ours:.2e}, in bfloat16 {theirs:.2e}")
+            ours, theirs = worst_of_all(dict(all_errors(scheme, dtype)))
+            print(f"{scheme!r}, {dtype}: worst row {ours:.3e}, in bfloat16 {theirs:.3e}")

@@ -23,10 +23,10 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from quant import NF4, W8A16, native, quantize_tensor
+from quant import NF4, W8A16, QuantizedTensor, native, quantize_tensor
 from quant.schemes import Scheme
 from tests.benchmarks.conftest import Medians, times
-from tests.strategies import normal
+from tests.strategies import bits, normal
 
 PHI3_WEIGHTS = 3_623_878_656
 """Of the 128 linear layers that the schemes quantize."""
@@ -62,6 +62,24 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def native_calls(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the native functions that quantize, as they are called; nothing is put between where it is timed."""
+    calls: list[str] = []
+
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return function(*arguments)
+
+        return call
+
+    if not times(benchmark):
+        for name in ("quantize_int8", "quantize_blocks"):
+            monkeypatch.setattr(native, name, recorded(name, getattr(native, name)))
+    return calls
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("scheme", "way"), CASES, ids=lambda part: getattr(part, "name", part))
 def test_quantize(
@@ -71,12 +89,29 @@ def test_quantize(
     benchmark: BenchmarkFixture,
     timed: Callable[..., Any],
     medians: Medians,
+    native_calls: list[str],
 ) -> None:
     weight = normal((1024, 3072) if times(benchmark) else (64, 128), std=0.02).to(dtype)
     group = f"quantize to {scheme.name} from {str(dtype).removeprefix('torch.')}"
-    timed(group, way, WAYS[way], weight, scheme)
-    if times(benchmark):
-        seconds = medians[group, way]
-        benchmark.extra_info["phi3_seconds"] = seconds * PHI3_WEIGHTS / weight.numel()
-        if (group, "torch") in medians:
-            benchmark.extra_info["vs_torch"] = medians[group, "torch"] / seconds
+    result = timed(group, way, WAYS[way], weight, scheme)
+    if not times(benchmark):
+        assert bool(native_calls) is (way == "native" and native.variant() != "torch")
+        check_stored(result, weight, scheme)
+        return
+    seconds = medians[group, way]
+    benchmark.extra_info["phi3_seconds"] = seconds * PHI3_WEIGHTS / weight.numel()
+    if (group, "torch") in medians:
+        benchmark.extra_info["vs_torch"] = medians[group, "torch"] / seconds
+
+
+def check_stored(result: Any, weight: Tensor, scheme: Scheme) -> None:
+    """All ways do the same work: the bits that they store are those of torch's operations."""
+    with native.override("torch"):
+        expected = dict(quantize_tensor(weight, scheme).stored)
+    if isinstance(result, QuantizedTensor):
+        found = dict(result.stored)
+    else:
+        packed, state = result
+        found = {"weight": packed.flatten(), "weight_absmax": state.absmax}
+        del expected["weight_format"]
+    assert {name: bits(part) for name, part in found.items()} == {name: bits(part) for name, part in expected.items()}

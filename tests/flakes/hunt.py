@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[2]
 def command(seed: int, tests: Sequence[str]) -> list[str]:
     """One run of the suite, or of `tests`, in the order that `seed` gives."""
     order = ("--random-order", f"--random-order-seed={seed}")
-    return [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", "-rfE", *order, *tests]
+    # Without colours, whatever the environment asks for: names are read from the summary.
+    options = ("-q", "-m", "not gpu", "-p", "no:cacheprovider", "-rfE", "--color=no")
+    return [sys.executable, "-m", "pytest", *options, *order, *tests]
 
 
 def run(seed: int, tests: Sequence[str], folder: Path) -> tuple[int, str, float]:

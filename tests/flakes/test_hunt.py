@@ -35,15 +35,36 @@ def test_what_failed_is_listed_with_its_seeds_and_kept(
     assert capsys.readouterr().out.splitlines()[-1] == "1 runs (seeds 1 to 1), 0 not green, 0 failures"
 
 
+SOME_TESTS = """
+import os
+
+def test_profile():
+    assert os.environ["HYPOTHESIS_PROFILE"] == "random"
+
+def test_failing():
+    assert False
+
+"""
+
+
 @pytest.mark.skipif(not find_spec("random_order"), reason="needs pytest-random-order (extra `mutation`)")
-def test_a_run_is_shuffled_by_its_seed(tmp_path: Path) -> None:
+def test_a_run_is_shuffled_by_its_seed_in_the_random_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output is read, so it has no colours, which hide what failed."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("PY_COLORS", "1")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: none\n", encoding="utf-8")
-    (tmp_path / "test_some.py").write_text("".join(f"def test_{n}(): pass\n" for n in range(9)), encoding="utf-8")
-    code, output, _ = run(7, ["-vv"], tmp_path)
-    assert code == 0, output
-    order = re.findall(r"test_some\.py::test_(\d)", output)
-    assert sorted(order) == list("012345678")
-    assert order != sorted(order)
+    numbered = "".join(f"def test_{n}(): pass\n" for n in range(9))
+    (tmp_path / "test_some.py").write_text(SOME_TESTS + numbered, encoding="utf-8")
+    orders = []
+    for seed in (7, 7, 8):
+        code, output, _ = run(seed, ["-vv"], tmp_path)
+        assert code == 1, output
+        assert failed_tests(output) == ["test_some.py::test_failing"], output
+        orders.append(re.findall(r"^test_some\.py::test_(\d)", output, re.MULTILINE))
+        assert sorted(orders[-1]) == list("012345678")
+    first, again, other = orders
+    assert first == again
+    assert len({tuple(first), tuple(other), tuple(sorted(first))}) == 3
 
 
 def test_the_seed_is_part_of_the_command() -> None:

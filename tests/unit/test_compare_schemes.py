@@ -29,6 +29,8 @@ def test_every_variant_makes_a_record(request_: Request) -> None:
     assert baseline.footprint_bytes is not None
     kls = {result.scheme: result.kl_mean for result in others}
     assert kls == pytest.approx(measured.VARIANT_KL, rel=measured.KL_TOLERANCE)
+    swapped = {**kls, "nf4": kls["nf4-dq"], "nf4-dq": kls["nf4"]}
+    assert swapped != pytest.approx(measured.VARIANT_KL, rel=measured.KL_TOLERANCE)
     for result in others:
         assert result.error is None, result.scheme
         assert (result.quantized_layers, result.linear_layers) == (8 + (result.scheme == "w8a16-full"), 9)

@@ -12,7 +12,7 @@ FAULTS = (
         "losses shows; the same for intervals and for the perplexity that training records.",
         tests=(
             "unit/evaluate/test_perplexity.py::test_a_short_last_window_weighs_as_many_tokens_as_it_holds",
-            "unit/evaluate/test_perplexity.py::test_sums_over_many_tokens_keep_their_digits",
+            "unit/evaluate/test_token_losses.py::test_sums_over_many_tokens_keep_their_digits",
             "unit/evaluate/test_statistics.py::test_a_short_last_window_weighs_its_tokens",
             "unit/test_training.py::test_held_out_perplexity_covers_every_token_whatever_the_last_window_holds",
         ),
@@ -118,7 +118,7 @@ FAULTS = (
             "unit/evaluate/test_windows.py::test_two_tokens_make_one_prediction",
             "unit/evaluate/test_windows.py::test_each_position_is_scored_once_with_the_promised_context",
             "unit/evaluate/test_perplexity.py::test_nan_or_infinite_logits_are_an_error_that_names_the_window",
-            "unit/evaluate/test_perplexity.py::test_perplexity_that_overflows_is_infinite",
+            "unit/evaluate/test_token_losses.py::test_perplexity_that_overflows_is_infinite",
             "unit/evaluate/test_baseline.py::test_nan_or_infinite_logits_are_an_error",
         ),
     ),

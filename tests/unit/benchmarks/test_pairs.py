@@ -1,13 +1,50 @@
-"""What the ratios name is what there is to run: where a benchmark is renamed alone, its ratio would be held no more."""
+"""What the ratios name is what there is to run: where a benchmark is renamed alone, its ratio would be held no more.
+
+And those that are held on every machine are the ones that docs/benchmarks.md has grounds for.
+"""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from quant import native
 from tests.benchmarks.pairs import all_pairs
 
 ROOT = Path(__file__).parents[3]
+HELD_EVERYWHERE = {
+    "qkv, 1 rows: w8a16 / linear-bf16",
+    "qkv, 1 rows: nf4 / linear-bf16",
+    "qkv, 1 rows: nf4-dq / linear-bf16",
+    "qkv, 1 rows: int4 / linear-bf16",
+    "qkv, 1 rows: w8a16-fp32 / linear-fp32",
+    "qkv, 1 rows: nf4-fp32 / linear-fp32",
+    "o, 1 rows: w8a16 / linear-bf16",
+    "o, 1 rows: nf4 / linear-bf16",
+    "o, 1 rows: nf4-dq / linear-bf16",
+    "o, 1 rows: int4 / linear-bf16",
+    "o, 1 rows: w8a16-fp32 / linear-fp32",
+    "o, 1 rows: nf4-fp32 / linear-fp32",
+    "gate_up, 1 rows: w8a16 / linear-bf16",
+    "gate_up, 1 rows: nf4 / linear-bf16",
+    "gate_up, 1 rows: nf4-dq / linear-bf16",
+    "gate_up, 1 rows: int4 / linear-bf16",
+    "gate_up, 1 rows: w8a16-fp32 / linear-fp32",
+    "gate_up, 1 rows: nf4-fp32 / linear-fp32",
+    "down, 1 rows: w8a16 / linear-bf16",
+    "down, 1 rows: nf4 / linear-bf16",
+    "down, 1 rows: nf4-dq / linear-bf16",
+    "down, 1 rows: int4 / linear-bf16",
+    "down, 1 rows: w8a16-fp32 / linear-fp32",
+    "down, 1 rows: nf4-fp32 / linear-fp32",
+    "quantizing to w8a16 from float32: native / torch",
+    "quantizing to w8a16 from bfloat16: native / torch",
+    "quantizing to nf4 from float32: native / torch",
+    "quantizing to nf4 from bfloat16: native / torch",
+}
+"""With AVX-512: one row beside the float layer of its dtype, and quantizing beside torch's operations."""
 
 
 def test_both_benchmarks_of_every_pair_are_collected_where_timings_are_taken() -> None:
@@ -21,3 +58,19 @@ def test_both_benchmarks_of_every_pair_are_collected_where_timings_are_taken() -
     assert named
     assert collected
     assert named - collected == set()
+
+
+def held_everywhere() -> dict[str, float]:
+    """Name -> limit of the pairs that have one on every machine."""
+    return {pair.name: pair.portable for pair in all_pairs() if pair.portable is not None}
+
+
+def test_these_ratios_and_no_others_are_held_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "variant", lambda: "avx512")
+    assert held_everywhere() == dict.fromkeys(HELD_EVERYWHERE, 1.0)
+
+
+@pytest.mark.parametrize("variant", ["avx2", "neon", "portable", "torch"])
+def test_nothing_is_claimed_of_kernels_that_nobody_has_measured(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "variant", lambda: variant)
+    assert held_everywhere() == {}

@@ -12,6 +12,7 @@ from quant.evaluate.gates import Check, GateResult
 from quant.evaluate.recording import derive_threshold
 from quant.evaluate.statistics import WindowedMean
 from quant.evaluate.thresholds import Threshold
+from tests.unit.evaluate.series import white_noise
 
 WINDOWS, TOKENS = 40, 8
 FINGERPRINT = Fingerprint("0" * 64, WINDOWS * TOKENS, TOKENS, TOKENS, None, "float32", 1, "cpu", "any", 1, {})
@@ -22,8 +23,7 @@ LAYERS = {"NF4(block_size=64, double_quant=False)": ["up", "down"], "Linear floa
 
 def noise(seed: int) -> Tensor:
     """float64 [tokens]: normal, one value a window, so that the standard error over windows is the sample's."""
-    values = torch.randn(WINDOWS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return values.repeat_interleave(TOKENS)
+    return white_noise(WINDOWS, seed).repeat_interleave(TOKENS)
 
 
 def measurement(losses: Tensor, kl: Tensor | None = None, **changes: Any) -> Measurement:

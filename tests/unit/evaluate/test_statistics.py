@@ -10,6 +10,7 @@ from torch import Tensor
 from quant.errors import QuantError
 from quant.evaluate import statistics
 from quant.evaluate.statistics import MIN_WINDOWS, bootstrap_mean, perplexity_ratio
+from tests.unit.evaluate.series import autoregressive, white_noise
 
 COVERAGE = (0.878, 0.903)
 """Measured: 8904 of 10000 simulations as in `covered`, with other seeds (arch 8.0.0, numpy 2): 0.8904 with a standard
@@ -23,21 +24,17 @@ def tokens(windows: int, per_window: int = 4) -> Tensor:
     return torch.arange(windows).repeat_interleave(per_window)
 
 
-def noise(count: int, seed: int) -> Tensor:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @pytest.mark.parametrize("difference", [0.0, 0.5, -0.125, 3.0])
 def test_a_constant_difference_has_an_interval_of_no_width(difference: float) -> None:
     """The constants are exact in binary, and so are the differences to baseline losses that are multiples of 2^-20."""
-    baseline = torch.round(noise(30 * 4, 1).abs() * 2**20) / 2**20
+    baseline = torch.round(white_noise(30 * 4, 1).abs() * 2**20) / 2**20
     estimate = perplexity_ratio(baseline, baseline + difference, tokens(30))
     assert estimate.value == math.exp(difference)
     assert estimate.interval == (math.exp(difference), math.exp(difference))
 
 
 def test_the_ratio_is_that_of_the_perplexities() -> None:
-    baseline, losses = noise(90, 1).abs(), noise(90, 2).abs()
+    baseline, losses = white_noise(90, 1).abs(), white_noise(90, 2).abs()
     expected = math.exp(math.fsum(losses.tolist()) / 90) / math.exp(math.fsum(baseline.tolist()) / 90)
     estimate = perplexity_ratio(baseline, losses, tokens(30, 3))
     assert estimate.value == pytest.approx(expected, rel=1e-13)
@@ -58,7 +55,7 @@ def test_a_short_last_window_weighs_its_tokens() -> None:
 
 
 def test_the_same_values_give_the_same_interval_whatever_the_random_state() -> None:
-    values, window_of_token = noise(200, 3), tokens(50)
+    values, window_of_token = white_noise(200, 3), tokens(50)
     first = bootstrap_mean(values, window_of_token)
     np.random.seed(99)
     torch.manual_seed(99)
@@ -72,7 +69,7 @@ def test_the_same_values_give_the_same_interval_whatever_the_random_state() -> N
 
 
 def test_the_interval_follows_the_values() -> None:
-    values, window_of_token = noise(200, 3), tokens(50)
+    values, window_of_token = white_noise(200, 3), tokens(50)
     once, shifted = bootstrap_mean(values, window_of_token), bootstrap_mean(4 * values + 8, window_of_token)
     assert once.interval is not None
     assert shifted.interval is not None
@@ -84,7 +81,7 @@ def test_tokens_of_a_window_do_not_count_as_independent() -> None:
 
     The interval's half-width is about 1.96 / sqrt(40) = 0.31; with tokens as the unit it would be a tenth of that.
     """
-    values = noise(40, 5)
+    values = white_noise(40, 5)
     one, hundred = bootstrap_mean(values, tokens(40, 1)), bootstrap_mean(values.repeat_interleave(100), tokens(40, 100))
     assert one.interval is not None
     assert hundred.interval == pytest.approx(one.interval, rel=1e-9)
@@ -98,7 +95,7 @@ def test_independent_windows_get_the_normal_interval_of_95_percent() -> None:
     """
     ratios = []
     for seed in range(20):
-        values = noise(400, 1000 + seed)
+        values = white_noise(400, 1000 + seed)
         interval = bootstrap_mean(values, tokens(400, 1)).interval
         assert interval is not None
         ratios.append((interval[1] - interval[0]) / 2 / (1.96 * float(values.std()) / 20))
@@ -113,15 +110,6 @@ def test_autocorrelated_windows_get_a_wider_interval_than_the_same_ones_shuffled
     assert mixed is not None
     # The standard error grows by sqrt((1 + 0.8) / (1 - 0.8)) = 3; block bootstraps reach some of that.
     assert ordered[1] - ordered[0] > 1.5 * (mixed[1] - mixed[0])
-
-
-def autoregressive(windows: int, phi: float, seed: int) -> Tensor:
-    """x[i] = phi x[i-1] + normal noise, mean 0, after a start of 50."""
-    values, last = [], 0.0
-    for step in noise(windows + 50, seed).tolist():
-        last = phi * last + step
-        values.append(last)
-    return torch.tensor(values[50:], dtype=torch.float64)
 
 
 def covered(simulations: int) -> int:
@@ -162,7 +150,7 @@ def test_the_interval_covers_the_truth_as_often_as_measured(monkeypatch: pytest.
 
 @pytest.mark.parametrize("windows", [1, 2, MIN_WINDOWS - 1])
 def test_too_few_windows_give_a_value_without_an_interval(windows: int) -> None:
-    values = noise(windows * 4, 1)
+    values = white_noise(windows * 4, 1)
     estimate = bootstrap_mean(values, tokens(windows))
     assert estimate.value == pytest.approx(math.fsum(values.tolist()) / len(values), abs=1e-14)
     assert estimate.interval is None
@@ -173,16 +161,16 @@ def test_too_few_windows_give_a_value_without_an_interval(windows: int) -> None:
 
 def test_twenty_windows_are_enough() -> None:
     assert MIN_WINDOWS == 20
-    estimate = bootstrap_mean(noise(80, 1), tokens(20))
+    estimate = bootstrap_mean(white_noise(80, 1), tokens(20))
     assert estimate.interval is not None
     assert estimate.reason is None
 
 
 def test_measurements_of_different_tokens_are_refused() -> None:
     with pytest.raises(QuantError, match=r"same tokens, got \[4\] and \[5\]"):
-        perplexity_ratio(noise(4, 1), noise(5, 1), torch.zeros(4, dtype=torch.int64))
+        perplexity_ratio(white_noise(4, 1), white_noise(5, 1), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(QuantError, match=r"same tokens, got \[4\] and \[5\]"):
-        bootstrap_mean(noise(4, 1), torch.zeros(5, dtype=torch.int64))
+        bootstrap_mean(white_noise(4, 1), torch.zeros(5, dtype=torch.int64))
 
 
 def test_a_ratio_that_overflows_is_infinite() -> None:

@@ -51,9 +51,7 @@ def test_writing_one_leaves_the_others(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
 
 
-def test_the_file_is_replaced_from_beside_it_and_others_can_read_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_replaced_from_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[Path] = []
     rename = os.replace
 
@@ -68,8 +66,20 @@ def test_the_file_is_replaced_from_beside_it_and_others_can_read_it(
     assert source.parent.parent == tmp_path
     assert source.parent.name.startswith(".thresholds.json.")
     assert [path.name for path in tmp_path.iterdir()] == ["thresholds.json"]
-    assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
     assert '"\u00b5"' in file.path.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)], ids=oct)
+def test_the_file_s_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    """Not those of a temporary file, which nobody else can read."""
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    before = os.umask(umask)
+    try:
+        file.write("tiny", "nf4", make())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.path.stat().st_mode) == mode
 
 
 def test_the_file_is_utf_8_where_the_locale_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,7 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.evaluate.statistics import MIN_WINDOWS, WindowedMean, _block_length, windowed_mean
-
-
-def series(windows: int, phi: float = 0.0, seed: int = 0) -> Tensor:
-    """Autoregressive: x[i] = phi x[i-1] + normal noise, its first 50 left out."""
-    noise = torch.randn(windows + 50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
-    values = [noise[0]]
-    for step in noise[1:]:
-        values.append(phi * values[-1] + step)
-    return torch.tensor(values[50:], dtype=torch.float64)
+from tests.unit.evaluate.series import autoregressive, white_noise
 
 
 def counts(windows: int) -> Tensor:
@@ -29,7 +21,7 @@ def counts(windows: int) -> Tensor:
 def test_it_is_the_documented_formula() -> None:
     """In plain loops, with blocks of more than one window."""
     tokens = counts(60)
-    sums = series(60, phi=0.6) * tokens
+    sums = autoregressive(60, 0.6, seed=0) * tokens
     n, length = 60, 3
     mean = math.fsum(sums.tolist()) / math.fsum(tokens.tolist())
     d = [s - mean * c for s, c in zip(sums.tolist(), tokens.tolist(), strict=True)]
@@ -45,7 +37,7 @@ def test_it_is_the_documented_formula() -> None:
 @pytest.mark.parametrize("length", [1, 4])
 def test_arch_s_resampling_tends_to_it(length: int) -> None:
     """But for the correction for few blocks. The standard deviation of 4000 means is known to 1.1 %: four of it."""
-    values = series(120, 0.6, seed=3)
+    values = autoregressive(120, 0.6, seed=3)
     resampler = CircularBlockBootstrap(length, values.numpy(), seed=1)
     means = resampler.apply(lambda x: np.array([x.mean()]), reps=4000)
     found = windowed_mean(values, torch.ones(120, dtype=torch.float64), length)
@@ -55,7 +47,7 @@ def test_arch_s_resampling_tends_to_it(length: int) -> None:
 
 
 def test_single_windows_give_the_sample_s_standard_error() -> None:
-    values = series(100, seed=4)
+    values = white_noise(100, seed=4)
     found = windowed_mean(values, torch.ones(100, dtype=torch.float64), 1)
     assert found.standard_error == pytest.approx(float(values.std()) / 10, rel=1e-12)
     assert found.degrees_of_freedom == 99
@@ -64,7 +56,7 @@ def test_single_windows_give_the_sample_s_standard_error() -> None:
 @pytest.mark.parametrize(("windows", "longest"), [(20, 3), (64, 4), (125, 5)])
 def test_blocks_are_no_longer_than_the_cube_root(windows: int, longest: int) -> None:
     """A random walk, whose autocorrelation asks for the longest there may be."""
-    values = torch.cumsum(series(windows, seed=5), 0)
+    values = torch.cumsum(white_noise(windows, seed=5), 0)
     assert _block_length(values.numpy()) > longest
     found = windowed_mean(values, torch.ones(windows, dtype=torch.float64))
     assert found.degrees_of_freedom == windows / longest - 1
@@ -72,7 +64,7 @@ def test_blocks_are_no_longer_than_the_cube_root(windows: int, longest: int) -> 
 
 def test_blocks_follow_the_means_and_not_how_much_the_windows_hold() -> None:
     """Means that know nothing of each other. Times the tokens, which grow, they would ask for long blocks."""
-    means, tokens = 5 + series(64, seed=3), torch.arange(1, 65, dtype=torch.float64)
+    means, tokens = 5 + white_noise(64, seed=2), torch.arange(1, 65, dtype=torch.float64)
     assert _block_length(means.numpy()) == 1
     assert _block_length((means * tokens**2).numpy()) > 1
     assert windowed_mean(means * tokens, tokens) == windowed_mean(means * tokens, tokens, 1)
@@ -85,7 +77,7 @@ def test_equal_windows_have_no_error() -> None:
 
 
 def test_a_token_held_for_impossible_leaves_nothing_known() -> None:
-    sums = series(30)
+    sums = white_noise(30, seed=0)
     sums[3] = math.inf
     found = windowed_mean(sums, counts(30))
     assert found == WindowedMean(math.inf, math.inf, 1.0)
@@ -94,10 +86,10 @@ def test_a_token_held_for_impossible_leaves_nothing_known() -> None:
 def test_too_few_windows_are_refused() -> None:
     windows = MIN_WINDOWS - 1
     with pytest.raises(QuantError, match=f"{windows} windows are too few for a standard error, it takes {MIN_WINDOWS}"):
-        windowed_mean(series(windows), counts(windows))
-    assert windowed_mean(series(MIN_WINDOWS), counts(MIN_WINDOWS)).standard_error > 0
+        windowed_mean(white_noise(windows, seed=0), counts(windows))
+    assert windowed_mean(white_noise(MIN_WINDOWS, seed=0), counts(MIN_WINDOWS)).standard_error > 0
 
 
 def test_other_lengths_are_refused() -> None:
     with pytest.raises(QuantError, match="same tokens"):
-        windowed_mean(series(30), counts(31))
+        windowed_mean(white_noise(30, seed=0), counts(31))
