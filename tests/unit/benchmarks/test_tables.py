@@ -30,6 +30,10 @@ QUANTIZING = [
     benchmark("quantize to nf4", "native", 0.012, phi3_seconds=1.2),
     benchmark("quantize to int4", "torch", 0.5, phi3_seconds=7.0, vs_torch=1.0),
 ]
+GENERATING = [
+    benchmark("generate", "baseline", 0.06, tokens_per_second=500.0, vs_baseline=1.0),
+    benchmark("generate", "nf4", 0.04, tokens_per_second=750.0),
+]
 
 
 def rows_of(benchmarks: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -41,13 +45,14 @@ def rows_of(benchmarks: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_times_as_fast_are_of_the_run_and_not_of_its_order(seed: int) -> None:
-    """By hand: 8 ms over 2, 9 over 6, reading 1 ms over 2; 30 ms over 12, beside its own group's torch only."""
-    shuffled = [*LAYERS, *QUANTIZING]
+    """By hand: 8 ms over 2, 9 over 6, reading 1 ms over 2; 30 ms over 12, by its own group's torch; 60 ms over 40."""
+    shuffled = [*LAYERS, *QUANTIZING, *GENERATING]
     random.Random(seed).shuffle(shuffled)
     rows = rows_of(shuffled)
     assert rows["linear-bf16"] == ["8 (1.00)", "9 (1.00)", "-"]
     assert rows["w8a16"] == ["2 (4.00)", "6 (1.50)", "50 %"]
     assert rows["read-int8"] == ["1 (8.00)", "-", "-"]
+    assert set(rows["nf4"]) == {"40", "750.00", "1.50"}
     assert set(rows["native"]) == {"12", "1.20", "2.50"}
 
 
