@@ -39,6 +39,7 @@ def linear_pairs() -> list[Pair]:
             f"{layer}, {rows} rows: {ours} / {other}",
             f"{prefix}[{layer}-{rows}-{ours}]",
             f"{prefix}[{layer}-{rows}-{other}]",
+            f"{rows} rows",
             portable=1.0 if rows == 1 and other in FLOAT_LAYERS.values() and fast_kernels() else None,
         )
         for layer, rows, (ours, other) in itertools.product(test_linear.SHAPES, ROWS, beside)
@@ -49,7 +50,10 @@ def generation_pairs() -> list[Pair]:
     prefix = "tests/benchmarks/test_generation.py::test_generate"
     ours = [name for name in VARIANTS if name != BASELINE and not name.startswith("bnb-")]
     beside = [*((name, BASELINE) for name in ours), *OTHER_MODELS.items()]
-    return [Pair(f"generating: {name} / {other}", f"{prefix}[{name}]", f"{prefix}[{other}]") for name, other in beside]
+    return [
+        Pair(f"generating: {name} / {other}", f"{prefix}[{name}]", f"{prefix}[{other}]", "generating")
+        for name, other in beside
+    ]
 
 
 def quantizing_pairs() -> list[Pair]:
@@ -59,6 +63,7 @@ def quantizing_pairs() -> list[Pair]:
             f"quantizing to {scheme.name} from {dtype}: native / {way}",
             f"{prefix}[{scheme.name}-native-torch.{dtype}]",
             f"{prefix}[{scheme.name}-{way}-torch.{dtype}]",
+            "quantizing",
             portable=1.0 if way == "torch" and fast_kernels() else None,
         )
         for (scheme, way), dtype in itertools.product(test_quantizing.CASES, ("float32", "bfloat16"))

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.benchmarks.gating.file import RATIOS, Machine, machine_record, write
 from tests.benchmarks.gating.machine import differences
-from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, measured_ratios
+from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, Series, measured_ratios
 from tests.benchmarks.gating.stored import Run, machine_key, read_run
 
 
@@ -50,13 +50,13 @@ def take_runs(count: int, pairs: Sequence[Pair], folder: Path) -> list[Path]:
 def is_whole(file: Path, pairs: Sequence[Pair]) -> bool:
     """Whether this is the file of a run that has every pair."""
     try:
-        return file.exists() and bool(values_of([read_run(file)], pairs))
+        return file.exists() and bool(take_series([read_run(file)], pairs))
     except ValueError:
         return False
 
 
-def values_of(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, list[float]]:
-    """Name of a pair -> its ratio in every run.
+def take_series(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Series]:
+    """Name of a pair -> its ratio in every run, and what its limit is found with.
 
     Raises:
         ValueError: if one lacks a pair.
@@ -65,7 +65,9 @@ def values_of(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, list[floa
     lacking = sorted({pair.name for pair in pairs for ratios in found if pair.name not in ratios})
     if lacking:
         raise ValueError(f"not in every run: {'; '.join(lacking)}")
-    return {pair.name: [ratios[pair.name] for ratios in found] for pair in pairs}
+    return {
+        pair.name: Series(tuple(ratios[pair.name] for ratios in found), pair.group, pair.denominator) for pair in pairs
+    }
 
 
 def common(records: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any]:
@@ -98,7 +100,7 @@ def write_limits(runs: Sequence[Run], pairs: Sequence[Pair], command: str, path:
         "python": software.pop("python"),
         "versions": software,
     }
-    machine = machine_record(key, provenance, values_of(runs, pairs))
+    machine = machine_record(key, provenance, take_series(runs, pairs))
     write(path, machine)
     return machine
 
@@ -110,16 +112,18 @@ def commit_of(run: Run) -> str:
 
 
 def summary(machine: Machine) -> str:
-    """What slowdowns the limits see, of the median ratio and of the one that sees least."""
-    ratios = machine["ratios"]
-    slowdowns = {
-        "is seen in every second run": {name: ratio["limit"] / ratio["measured"] - 1 for name, ratio in ratios.items()},
-        "is caught": {name: ratio["catches"] for name, ratio in ratios.items()},
-    }
+    """What slowdowns the limits see, by class: of the ratio in the middle and of the one that sees least."""
     lines = []
-    for happens, by_ratio in slowdowns.items():
-        median, worst = statistics.median(by_ratio.values()), max(by_ratio, key=lambda name: by_ratio[name])
-        lines.append(f"A slowdown {happens} from {median:.1%} on (median), {by_ratio[worst]:.1%} at worst ({worst}).")
+    for group, scatter in machine["groups"].items():
+        ratios = {name: ratio for name, ratio in machine["ratios"].items() if ratio["group"] == group}
+        sees = {name: ratio["limit"] / ratio["measured"] - 1 for name, ratio in ratios.items()}
+        catches = [ratio["catches"] for ratio in ratios.values()]
+        worst = max(sees, key=lambda name: sees[name])
+        lines.append(
+            f"{group}, deviation {scatter['deviation']:.1%}: a slowdown is seen in every second "
+            f"run from {statistics.median(sees.values()):.1%} on (median), {sees[worst]:.1%} at worst ({worst}), and "
+            f"caught from {statistics.median(catches):.1%} on, {max(catches):.1%} at worst"
+        )
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.benchmarks.gating import machine
 from tests.benchmarks.gating.file import machine_record, write
+from tests.benchmarks.gating.ratios import Series
 from tests.unit.benchmarks.runs import KEY
 
 CONFTEST = """
@@ -26,7 +27,7 @@ def pytest_benchmark_generate_commit_info():
 
 
 def pytest_benchmark_pairs():
-    return [Pair("a / b", "test_speed.py::test_speed[a]", "test_speed.py::test_speed[b]")]
+    return [Pair("a / b", "test_speed.py::test_speed[a]", "test_speed.py::test_speed[b]", "all")]
 """
 CLOCK = """
 time = 0.0
@@ -197,7 +198,7 @@ def test_a_comparison_that_cannot_take_place_is_refused(options: tuple[str, ...]
 
 def with_limits(project: Project) -> Project:
     """Limits of a / b around 0.5, measured on the machine `KEY`."""
-    record = machine_record(KEY, {"runs": 10}, {"a / b": [0.5, 0.501, 0.499, 0.5, 0.5] * 2})
+    record = machine_record(KEY, {"runs": 10}, {"a / b": Series((0.5, 0.501, 0.499, 0.5, 0.5) * 2, "all", "b")})
     (project.folder / "tests" / "benchmarks").mkdir(parents=True)
     write(project.folder / "tests" / "benchmarks" / "ratios.json", record)
     return project

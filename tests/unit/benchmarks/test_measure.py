@@ -12,14 +12,14 @@ import pytest
 
 from tests.benchmarks.gating import measure
 from tests.benchmarks.gating.file import read
-from tests.benchmarks.gating.measure import values_of, write_limits
+from tests.benchmarks.gating.measure import take_series, write_limits
 from tests.benchmarks.gating.ratios import Pair
 from tests.unit.benchmarks.runs import KEY, SOFTWARE, run
 
-PAIRS = [Pair("a / b", "a", "b"), Pair("c / b", "c", "b")]
-MEDIANS = [0.5, 0.51, 0.49, 0.505, 0.495, 0.502, 0.498, 0.507, 0.493, 0.5]
-"""Of a in ten runs, where b takes 1 and c 2."""
-RUNS = [run({"a": median, "b": 1.0, "c": 2.0}) for median in MEDIANS]
+PAIRS = [Pair("a / b", "a", "b", "noisy"), Pair("c / b", "c", "b", "noisy"), Pair("d / b", "d", "b", "still")]
+TIMES = [0.5, 0.51, 0.49, 0.505, 0.495, 0.502, 0.498, 0.507, 0.493, 0.5]
+"""Of a in ten runs, where b takes 1, and c and d 2."""
+RUNS = [run({"a": time, "b": 1.0, "c": 2.0, "d": 2.0}) for time in TIMES]
 
 Main = Callable[..., list[dict[str, Any]]]
 
@@ -80,15 +80,19 @@ def test_as_many_sessions_as_asked_for_time_each_benchmark_of_a_pair_once(
     for command in commands:
         assert command[:3] == [sys.executable, "-m", "pytest"]
         assert {"--benchmark-only", "--benchmark-gate=off"} < set(command)
-        assert [argument for argument in command[3:] if not argument.startswith("-")] == ["a", "b", "c"]
-    assert machine["ratios"]["a / b"]["values"] == MEDIANS
+        assert [argument for argument in command[3:] if not argument.startswith("-")] == ["a", "b", "c", "d"]
+    assert machine["ratios"]["a / b"]["values"] == TIMES
     assert machine["provenance"]["command"].startswith("python -m tests.benchmarks.gating.measure --runs=10 ")
-    # c / b is 2 in every run, so that it sees and catches everything: a / b is the worst.
-    figures = machine["ratios"]["a / b"]
-    sees, catches = figures["limit"] / figures["measured"] - 1, figures["catches"]
+    # c / b is 2 in every run: it has the deviation of its class, and a / b its own, which is larger by sqrt(2).
+    sees = {name: ratio["limit"] / ratio["measured"] - 1 for name, ratio in machine["ratios"].items()}
+    catches = {name: ratio["catches"] for name, ratio in machine["ratios"].items()}
+    middle = (sees["a / b"] + sees["c / b"]) / 2, (catches["a / b"] + catches["c / b"]) / 2
+    assert 0 < sees["c / b"] < sees["a / b"]
     assert capsys.readouterr().out.splitlines() == [
-        f"A slowdown is seen in every second run from {sees / 2:.1%} on (median), {sees:.1%} at worst (a / b).",
-        f"A slowdown is caught from {catches / 2:.1%} on (median), {catches:.1%} at worst (a / b).",
+        f"noisy, deviation 0.9%: a slowdown is seen in every second run from {middle[0]:.1%} on (median), "
+        f"{sees['a / b']:.1%} at worst (a / b), and caught from {middle[1]:.1%} on, {catches['a / b']:.1%} at worst",
+        "still, deviation 0.0%: a slowdown is seen in every second run from 0.0% on (median), "
+        "0.0% at worst (d / b), and caught from 0.0% on, 0.0% at worst",
     ]
 
 
@@ -115,8 +119,8 @@ def test_a_folder_keeps_the_runs_and_only_those_it_lacks_are_taken(
     (folder / "run-9.json").write_text(json.dumps(run({"a": 0.5, "b": 1.0})), encoding="utf-8")
     (machine,) = main(f"--folder={folder}")
     assert [target(command).stem for command in commands] == ["run-2", "run-4", "run-9"]
-    expected = [*MEDIANS]
-    expected[2], expected[4], expected[9] = MEDIANS[:3]
+    expected = [*TIMES]
+    expected[2], expected[4], expected[9] = TIMES[:3]
     assert machine["ratios"]["a / b"]["values"] == expected
     assert sorted(file.name for file in folder.iterdir()) == [f"run-{index}.json" for index in range(10)]
     main(f"--folder={folder}")
@@ -165,7 +169,7 @@ def test_too_few_sessions_are_refused_before_the_first(
 def test_stored_runs_are_taken_as_they_are(main: Main, tmp_path: Path) -> None:
     (machine,) = main("--from", *stored(tmp_path, RUNS))
     assert machine["key"] == KEY
-    assert machine["ratios"]["a / b"]["values"] == MEDIANS
+    assert machine["ratios"]["a / b"]["values"] == TIMES
     assert machine["provenance"]["runs"] == 10
 
 
@@ -174,10 +178,12 @@ def test_stored_runs_are_taken_as_they_are(main: Main, tmp_path: Path) -> None:
     [
         pytest.param(RUNS[:9], "9 runs are too few", id="few"),
         pytest.param([*RUNS[:9], {}], "stored-9.json is not a stored run", id="no run"),
-        pytest.param([*RUNS[:9], run({"a": 1, "b": 1, "c": 1}, threads=9)], "threads: 9 there, 2 here", id="machine"),
+        pytest.param(
+            [*RUNS[:9], run({"a": 1, "b": 1, "c": 1, "d": 1}, threads=9)], "threads: 9 there, 2 here", id="machine"
+        ),
         pytest.param(changed(3, python="3.12.1"), "python: '3.12.1' there, '3.11.7' here", id="python"),
         pytest.param(changed(9, transformers="6.0"), "transformers: '6.0' there, '5.23.0' here", id="package"),
-        pytest.param([*RUNS[:9], run({"a": 1, "b": 1})], "not in every run: c / b", id="pair"),
+        pytest.param([*RUNS[:9], run({"a": 1, "b": 1, "d": 1})], "not in every run: c / b", id="pair"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(
@@ -217,14 +223,15 @@ def test_the_figures_of_a_ratio_are_those_of_its_values(tmp_path: Path) -> None:
     machine = write_limits(RUNS, PAIRS, "the command", tmp_path / "ratios.json")
     assert read(tmp_path / "ratios.json") == [machine]
     figures = machine["ratios"]["a / b"]
-    assert figures["values"] == MEDIANS
+    assert figures["values"] == TIMES
     assert figures["spread"] == pytest.approx(0.51 / 0.49 - 1, abs=1e-3)
     assert figures["catches"] == pytest.approx(figures["limit"] / figures["stale_below"] - 1, rel=0.01)
     assert figures["stale_below"] < 0.49
     assert figures["limit"] > 0.51
-    assert machine["ratios"]["c / b"]["catches"] == 0
+    assert (figures["group"], figures["denominator"]) == ("noisy", "b")
+    assert machine["ratios"]["d / b"]["catches"] == 0
 
 
 def test_every_run_must_have_every_pair() -> None:
     with pytest.raises(ValueError, match="not in every run: a / b"):
-        values_of([*RUNS, run({"b": 1, "c": 1})], PAIRS)
+        take_series([*RUNS, run({"b": 1, "c": 1, "d": 1})], PAIRS)

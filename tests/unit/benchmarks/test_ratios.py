@@ -1,40 +1,58 @@
-"""Ratios within one run, their limits, and the file that keeps them."""
+"""Ratios within one run, and their limits."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.benchmarks.gating.file import limits_of, machine_record, read, write
-from tests.benchmarks.gating.ratios import ALPHA, Measured, Pair, bounds, hold, measured_ratios
-from tests.unit.benchmarks.runs import KEY, run
+from tests.benchmarks.gating.ratios import Measured, Pair, Series, hold, limits, measured_ratios, scatters
+from tests.unit.benchmarks.runs import run
 
-PAIR = Pair("a / b", "a", "b")
-VALUES = [0.5, 0.51, 0.49, 0.505, 0.495, 0.502, 0.498, 0.507, 0.493, 0.5]
-LIMITS = {"a / b": Measured((0.5,), center=0.5, low=0.4, high=0.6)}
+PAIR = Pair("a / b", "a", "b", "all")
+LIMITS = {"a / b": Measured(center=0.5, low=0.4, high=0.6)}
+STEPS = np.array([-2, -1, 0, 1, 2] * 2)
+"""Ten values with a variance of 20 / 9."""
 
 
-def test_a_ratio_is_of_medians_and_needs_both_sides() -> None:
-    assert measured_ratios(run({"a": 3.0, "b": 4.0}), [PAIR]) == {"a / b": 0.75}
+def series(logarithms: np.ndarray, group: str = "all", denominator: str = "b") -> Series:
+    return Series(tuple(np.exp(logarithms).tolist()), group, denominator)
+
+
+def test_a_ratio_is_of_first_quartiles_and_needs_both_sides() -> None:
+    stats = {"a": {"min": 1.0, "q1": 3.0, "median": 9.0}, "b": {"min": 3.0, "q1": 4.0, "median": 5.0}}
+    both = {"benchmarks": [{"fullname": name, "stats": each} for name, each in stats.items()]}
+    assert measured_ratios(both, [PAIR]) == {"a / b": 0.75}
     assert measured_ratios(run({"a": 3.0}), [PAIR]) == {}
     assert measured_ratios(run({"b": 3.0}), [PAIR]) == {}
 
 
-def test_bounds_are_students_prediction_bound() -> None:
-    """t(9, 1 - 0.001) = 4.2968 from a printed table; logarithms of 0, +-0.1 and +-0.2, each twice: sd sqrt(0.2 / 9)."""
-    found = bounds([math.exp(0.1 * step) for step in (-2, -1, 0, 1, 2) * 2], 0.001)
-    reach = 4.2968 * math.sqrt(0.2 / 9) * math.sqrt(1 + 1 / 10)
-    assert found.center == pytest.approx(1)
-    assert math.log(found.high) == pytest.approx(reach, rel=1e-4)
-    assert math.log(found.low) == pytest.approx(-reach, rel=1e-4)
+@pytest.mark.parametrize(("denominator", "quantile"), [("b", 4.2968), ("d", 3.6105)])
+def test_bounds_are_students_prediction_bound_with_what_a_class_tells(denominator: str, quantile: float) -> None:
+    """t(9, 1 - 0.001) = 4.2968 and t(18, 1 - 0.001) = 3.6105 from a printed table, for one denominator and two.
+
+    Variances of 0.2 / 9 and 0.8 / 9 in one class: 0.5 / 9 is pooled, which the second exceeds. The third is alone.
+    """
+    measured = {
+        "a / b": series(0.1 * STEPS),
+        "c / d": series(1 + 0.2 * STEPS, denominator=denominator),
+        "e / f": series(0.05 * STEPS, "other", "f"),
+    }
+    found = limits(measured, 0.003)
+    for name, center, factor, variance in (
+        ("a / b", 0, quantile, 0.5 / 9),
+        ("c / d", 1, quantile, 0.8 / 9),
+        ("e / f", 0, 4.2968, 0.05 / 9),
+    ):
+        reach = factor * math.sqrt(variance) * math.sqrt(1 + 1 / 10)
+        assert math.log(found[name].center) == pytest.approx(center)
+        assert math.log(found[name].high) == pytest.approx(center + reach, rel=1e-4)
+        assert math.log(found[name].low) == pytest.approx(center - reach, rel=1e-4)
 
 
 def drawn() -> list[tuple[Measured, float]]:
     """8,000 times the bounds of ten runs, at 5 %, and the ratio of one more run of the same code."""
-    draws = np.exp(np.random.default_rng(0).normal(0, 0.03, (8000, 11)))
-    return [(bounds(row[:10], 0.05), row[10]) for row in draws.tolist()]
+    draws = np.random.default_rng(0).normal(0, 0.03, (8000, 11))
+    return [(limits({"a / b": series(row[:10])}, 0.05)["a / b"], math.exp(row[10])) for row in draws]
 
 
 def test_the_stated_share_of_healthy_runs_is_above_the_limit_and_as_many_below() -> None:
@@ -53,14 +71,35 @@ def test_the_slowdown_that_a_ratio_catches_passes_as_rarely_as_a_healthy_run_fai
     assert abs(even - 4000) < 4 * 45
 
 
+def test_a_pair_that_scatters_more_than_its_class_fails_as_rarely_as_stated() -> None:
+    """Three pairs of four are still. At 5 % a pair t(36, 0.95) is 1.6883, and the tail of t(9) above that 0.0628: 502
+    of 8,000, with a standard deviation of 21.7. By the pooled deviation alone, half of its own, it would be 1,690.
+    """
+    draws = np.random.default_rng(1).normal(0, 0.03, (8000, 11))
+    quiet = {f"{name} / {name}": series(1e-3 * STEPS, denominator=name) for name in "cde"}
+    found = [(limits({"a / b": series(row[:10]), **quiet}, 0.2)["a / b"], math.exp(row[10])) for row in draws]
+    assert abs(sum(value > measured.high for measured, value in found) - 502) < 4 * 21.7
+
+
+def test_no_limit_is_below_what_it_was_measured_from() -> None:
+    """One run of ten is as far from the others as one can be, in a class of ten that is still but for that."""
+    quiet = {f"{name} / {name}": series(1e-3 * STEPS, denominator=name) for name in "cdefghijk"}
+    found = limits({"a / b": series(np.array([0.0] * 9 + [1.0])), **quiet})
+    assert found["a / b"].high > math.e
+    assert found["c / c"].high < 1.6
+
+
 def test_rarer_false_alarms_make_a_limit_wider() -> None:
-    assert bounds(VALUES, 1e-5).high > bounds(VALUES, 1e-3).high > max(VALUES)
+    measured = {"a / b": series(0.01 * STEPS)}
+    assert limits(measured, 1e-5)["a / b"].high > limits(measured, 1e-3)["a / b"].high > math.exp(0.02)
 
 
-def test_a_spread_needs_ten_runs() -> None:
-    assert len(VALUES) == 10
+def test_a_spread_needs_ten_runs_and_as_many_of_each() -> None:
+    assert scatters({"a / b": series(STEPS)})["all"].degrees == 9
     with pytest.raises(ValueError, match="9 runs are too few"):
-        bounds(VALUES[:9], 0.001)
+        scatters({"a / b": series(STEPS), "c / b": series(STEPS[:9])})
+    with pytest.raises(ValueError, match="10 runs and of 20"):
+        scatters({"a / b": series(STEPS), "c / b": series(np.tile(STEPS, 2))})
 
 
 @pytest.mark.parametrize(("ratio", "fails", "told"), [(0.59, False, False), (0.61, True, False), (0.39, False, True)])
@@ -75,22 +114,22 @@ def test_a_ratio_that_is_no_number_fails() -> None:
 
 
 def test_a_portable_limit_holds_without_and_beside_measured_ones() -> None:
-    pair = Pair("a / b", "a", "b", portable=0.55)
-    for limits in (None, LIMITS):
-        assert hold({"a / b": 0.54}, [pair], limits, whole=False).failures == []
-        (failure,) = hold({"a / b": 0.56}, [pair], limits, whole=False).failures
+    pair = Pair("a / b", "a", "b", "all", portable=0.55)
+    for measured in (None, LIMITS):
+        assert hold({"a / b": 0.54}, [pair], measured, whole=False).failures == []
+        (failure,) = hold({"a / b": 0.56}, [pair], measured, whole=False).failures
         assert "0.55, the limit on every machine" in failure
 
 
 def test_a_missing_pair_fails_only_the_whole() -> None:
-    other = Pair("c / d", "c", "d", portable=1)
+    other = Pair("c / d", "c", "d", "all", portable=1)
     assert hold({"c / d": 0.5}, [PAIR, other], None, whole=False).failures == []
     (failure,) = hold({"c / d": 0.5}, [PAIR, other], None, whole=True).failures
     assert failure == "a / b: not in this run, of a and b"
 
 
 def test_a_pair_without_a_limit_and_a_limit_without_a_pair_fail() -> None:
-    other = Pair("c / d", "c", "d", portable=1)
+    other = Pair("c / d", "c", "d", "all", portable=1)
     failures = hold({}, [other], LIMITS, whole=False).failures
     assert failures == ["c / d: no limit was measured for it", "a / b: has a limit, but is no pair"]
 
@@ -101,44 +140,5 @@ def test_a_whole_run_that_is_held_to_nothing_fails() -> None:
 
 
 def test_portable_limits_are_enough_for_a_whole_run() -> None:
-    other = Pair("c / d", "c", "d", portable=1)
+    other = Pair("c / d", "c", "d", "all", portable=1)
     assert hold({"a / b": 9, "c / d": 0.5}, [PAIR, other], None, whole=True).failures == []
-
-
-def test_the_file_gives_back_the_limits_of_its_key_only(tmp_path: Path) -> None:
-    path = tmp_path / "ratios.json"
-    assert read(path) == []
-    for threads in (2, 4):
-        write(path, machine_record({**KEY, "threads": threads}, {"runs": 10}, {"a / b": VALUES}))
-    write(path, machine_record(KEY, {"runs": 10}, {"a / b": [2 * value for value in VALUES]}))
-    assert [machine["key"]["threads"] for machine in read(path)] == [4, 2]
-    assert limits_of(read(path), KEY) == {"a / b": bounds([2 * value for value in VALUES], ALPHA)}
-    assert limits_of(read(path), {**KEY, "cpu": "B"}) is None
-
-
-def test_an_edited_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ratios.json"
-    write(path, machine_record(KEY, {"runs": 10}, {"a / b": VALUES}))
-    document = json.loads(path.read_text(encoding="utf-8"))
-    document["machines"][0]["ratios"]["a / b"]["limit"] = 9.0
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="edited by hand"):
-        read(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"machines": [{"key": {}, "provenance": {}}]}',
-        '{"machines": [{"key": {}, "provenance": {}, "ratios": []}]}',
-        '{"machines": [{"key": {}, "provenance": {}, "ratios": {"a / b": {"values": [0.5]}}}]}',
-    ],
-)
-def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "ratios.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="is not a file of ratios"):
-        read(path)
