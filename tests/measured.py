@@ -8,8 +8,8 @@ which the largest is given. `EFFECT_TOLERANCE` and `KL_TOLERANCE` are what tests
 """
 
 import copy
-import inspect
 import dataclasses
+import inspect
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
