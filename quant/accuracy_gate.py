@@ -32,9 +32,10 @@ class Written:
 
 
 class Records:
-    """What one run has written."""
+    """What one run has written, and of what."""
 
-    def __init__(self) -> None:
+    def __init__(self, gated_model: GatedModel) -> None:
+        self.subject = str(gated_model)
         self.written: dict[str, Written] = {}
 
     def record(self, gated_model: GatedModel, scheme: str, model: Any) -> GateResult:
@@ -111,7 +112,7 @@ class AccuracyGate:
         except QuantError as error:
             result, message = None, str(error)
         else:
-            message = str(result)
+            message = f"{result}\n  of {self._gated_model}"
         if result is None or result.verdict is not Verdict.PASS:
             pytest.fail(message, pytrace=False)
         power = []
@@ -119,5 +120,5 @@ class AccuracyGate:
             threshold = self._gated_model.thresholds.read(self._gated_model.name, scheme)
             power = [power_of(threshold)]
             warn_of_poor_power(scheme, threshold)
-        self._report("\n".join([str(result), *power, ""]))
+        self._report("\n".join([message, *power, ""]))
         return result

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quant.checkpoint.folder import open_checkpoint
 from quant.checkpoint.manifest import digest_of_weights
+from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.evaluate.budgets import check_limits, judge_budget
 from quant.evaluate.devices import device_names
 from quant.evaluate.divergence import Baseline, Measurement
-from quant.evaluate.gates import NOISE_FACTOR, GateResult, judge
-from quant.evaluate.layers import check_layers, layer_formats
+from quant.evaluate.gates import NOISE_FACTOR, Check, GateResult, Verdict, judge
+from quant.evaluate.layers import check_layers, counted, float_layers, layer_formats
 from quant.evaluate.noise import rounding_noise
+from quant.evaluate.parameters import check_parameters, float_digests
 from quant.evaluate.perplexity import stream_losses
 from quant.evaluate.recording import derive_threshold
 from quant.evaluate.statistics import MIN_WINDOWS
@@ -62,23 +64,25 @@ class GatedModel:
         limit = EMBEDDED_TOKENS if text is None else None
         self.windows = _many_windows(self.source, tokenizer, read_text(text, None), limit)
 
-    @cached_property
+    def __str__(self) -> str:
+        dtype = dtype_name(self.source.dtype)
+        windows = f"{self.windows.scored:,} tokens in windows of {self.windows.window}"
+        return f"{self.name} in {dtype} on {self.device}; {self._text} text, {windows}"
+
+    @property
     def baseline(self) -> Baseline:
         """The unquantized model's losses and logits."""
-        return Baseline(self._load(BASELINE), self.windows, self._batch_size)
+        return self._baseline[0]
+
+    @cached_property
+    def _baseline(self) -> tuple[Baseline, set[str]]:
+        """With its float layers: the model itself is not kept."""
+        model = self._load(BASELINE)
+        return Baseline(model, self.windows, self._batch_size), float_layers(model)
 
     @cached_property
     def _noisy_baseline(self) -> Tensor:
         return self._noisy_losses(self._load(BASELINE))
-
-    def measure(self, scheme: str, model: Any = NOT_GIVEN) -> Measurement:
-        """`model`, or the source quantized as `scheme` (one of `quant.variants.VARIANTS`), beside the baseline.
-
-        Raises:
-            QuantError: unknown scheme, or the model cannot be quantized that way, is None or on another kind of device.
-        """
-        subject = self._subject(scheme, model)
-        return self.baseline.compare(subject)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -92,6 +96,8 @@ class GatedModel:
                 f"library's own quantizer"
             )
         if model is not NOT_GIVEN:
+            if not isinstance(model, nn.Module):
+                raise QuantError(f"{scheme}: the model is a {type(model).__name__}, pass a loaded one")
             require_same_device(scheme, model, self.device)
             return model
         self.check(scheme)
@@ -110,7 +116,8 @@ class GatedModel:
         """Hold `model`, or the source quantized as `scheme`, to the threshold of `scheme`.
 
         Raises:
-            QuantError: no threshold, or one of another text or model; see `quant.evaluate.gates.judge`.
+            QuantError: no threshold, or one of another text or model; see `quant.evaluate.gates.judge`; as `record` for
+                the model, but for one without quantized layers, which is a regression.
         """
         threshold = self.thresholds.read(self.name, scheme)
         recorded = threshold.provenance.get("weights_sha256")
@@ -120,8 +127,14 @@ class GatedModel:
                 f"{self.weights_sha256}, recorded {recorded}): it is another model; if that is meant, record it with "
                 f"{UPDATE}"
             )
+        if threshold.provenance.get("tokens_sha256") != self.windows.sha256:
+            raise QuantError(
+                f"{scheme} was recorded on {threshold.provenance.get('text')}, "
+                f"{threshold.provenance.get('scored_tokens')} tokens, and this is {self._text}, {self.windows.scored}: "
+                f"measure on that, or record it with {UPDATE}"
+            )
         subject = self._subject(scheme, model)
-        return self._held(scheme, threshold, layer_formats(subject), self.baseline.compare(subject))
+        return self._held(scheme, threshold, subject, self.baseline.compare(subject))
 
     def judge_budget(
         self,
@@ -130,24 +143,31 @@ class GatedModel:
         max_perplexity_ratio: float | None = None,
         max_kl: float | None = None,
     ) -> GateResult:
-        """Hold it to limits instead; see `quant.evaluate.budgets.judge_budget`."""
+        """Hold it to limits instead; see `quant.evaluate.budgets.judge_budget`.
+
+        Raises:
+            QuantError: no limit, or one of nonsense; as `record` for the model.
+        """
         check_limits(max_perplexity_ratio, max_kl)
-        measured = self.measure(scheme, model)
-        require_quantized(scheme, measured)
-        return judge_budget(scheme, self.baseline.measurement, measured, max_perplexity_ratio, max_kl)
+        subject = self._subject(scheme, model)
+        self._require_quantized(scheme, subject)
+        measured = self.baseline.compare(subject)
+        result = judge_budget(scheme, self.baseline.measurement, measured, max_perplexity_ratio, max_kl)
+        layers = Check("layers", Verdict.PASS, f"layers: {counted(layer_formats(subject))}")
+        return GateResult(scheme, (layers, *result.checks))
 
     def record(self, scheme: str, command: str, model: Any = NOT_GIVEN) -> GateResult:
         """Measure `model`, or the source quantized as `scheme`, and write the threshold of `scheme`; `command` is kept
         with it. Returns the same measurement held to that: a pass.
 
         Raises:
-            QuantError: as `measure`, or the file cannot be written, or nothing was quantized.
+            QuantError: unknown scheme, or the model cannot be quantized that way; `model` is none, on another kind of
+                device, or has no quantized layer; the file cannot be written.
         """
         self.thresholds.require_writable()
         subject = self._subject(scheme, model)
+        self._require_quantized(scheme, subject)
         measured = self.baseline.compare(subject)
-        require_quantized(scheme, measured)
-        layers = layer_formats(subject)
         provenance = {
             "text": self._text,
             "weights_sha256": self.weights_sha256,
@@ -161,17 +181,25 @@ class GatedModel:
             measured,
             self._noisy_baseline,
             self._noisy_losses(subject),
-            layers,
+            layer_formats(subject),
+            float_digests(subject),
             provenance,
         )
         self.thresholds.write(self.name, scheme, threshold)
-        return self._held(scheme, threshold, layers, measured)
+        return self._held(scheme, threshold, subject, measured)
 
-    def _held(
-        self, scheme: str, threshold: Threshold, layers: dict[str, list[str]], measured: Measurement
-    ) -> GateResult:
+    def _held(self, scheme: str, threshold: Threshold, subject: Any, measured: Measurement) -> GateResult:
+        layers = check_layers(threshold.layers, layer_formats(subject))
+        floats = check_parameters(threshold.floats, float_digests(subject))
         result = judge(scheme, threshold, self.baseline.measurement, measured)
-        return GateResult(scheme, (check_layers(threshold.layers, layers), *result.checks))
+        return GateResult(scheme, (layers, floats, *result.checks))
+
+    def _require_quantized(self, scheme: str, subject: Any) -> None:
+        """Raises:
+        QuantError: every layer of the baseline is an ordinary float layer in `subject` too.
+        """
+        if self._baseline[1] <= float_layers(subject):
+            raise QuantError(f"{scheme}: no layer of this model is quantized: pass one that is")
 
     @property
     def _batch_size(self) -> int:
@@ -195,16 +223,6 @@ def require_same_device(scheme: str, model: Any, device: str) -> None:
         raise QuantError(
             f"{scheme}: the model is on {there}, and its baseline is measured on {device}: pass --device, or move the "
             "model"
-        )
-
-
-def require_quantized(scheme: str, measured: Measurement) -> None:
-    """Raises:
-    QuantError: the logits are the baseline's own to the last bit.
-    """
-    if measured.kl is not None and not measured.kl.any():
-        raise QuantError(
-            f"{scheme}: this is the baseline itself, no token's distribution differs from its: nothing was quantized"
         )
 
 

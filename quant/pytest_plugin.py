@@ -22,7 +22,8 @@ entry points are not loaded (PYTEST_DISABLE_PLUGIN_AUTOLOAD), `-p quant.pytest_p
 tests, and looks for its configuration in the folders around it. A path elsewhere is refused in that form.
 
 Fails closed: an unknown scheme, an empty `--schemes` and an empty `--model` or `--text` stop the run; a scheme without
-a threshold, and a model or text that is not there, fail every test that asks for it, before anything is measured.
+a threshold, and a model or text that is not named or not there, fail every test that asks for it, before anything is
+measured.
 """
 
 from collections.abc import Iterator
@@ -41,8 +42,8 @@ THRESHOLDS = "thresholds.json"
 REFERENCE = "reference"
 """The embedded model, whatever folders are called so; `quant.sources` says the same."""
 SETTINGS = {
-    "model": "folder, hub id or `reference`, the embedded model (default)",
-    "text": "UTF-8 file to measure on (default: the embedded held-out text)",
+    "model": "folder, hub id or `reference`, the embedded model",
+    "text": "UTF-8 file to measure on (default for `reference`: the embedded held-out text)",
     "schemes": "schemes to hold, with commas between (default: all of this library)",
     "thresholds": f"file of thresholds (default: {THRESHOLDS} beside pytest's configuration)",
 }
@@ -140,6 +141,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """What `--update-thresholds` wrote."""
     if records := config.stash.get(RECORDS, None):
         terminalreporter.section("thresholds recorded")
+        terminalreporter.write_line(f"of {records.subject}")
         for written in records.written.values():
             terminalreporter.write_line("\n".join(written.lines))
 
@@ -157,9 +159,15 @@ def gated_model(request: pytest.FixtureRequest) -> "GatedModel":
     from quant.gated_model import GatedModel  # noqa: PLC0415
 
     config = request.config
-    text = setting(config, "text")
+    model, text = setting(config, "model"), setting(config, "text")
     try:
-        return GatedModel(_model(config), Path(text) if text else None, config.getoption("quant_device"), _file(config))
+        if model is None or (text is None and model != REFERENCE):
+            name = "model" if model is None else "text"
+            raise QuantError(
+                f"no {name} is named: pass --quant-{name} or set quant_{name} in pytest's configuration. --{name} is "
+                f"taken for it only where no conftest.py and no other plugin has an option of that name"
+            )
+        return GatedModel(model, Path(text) if text else None, config.getoption("quant_device"), _file(config))
     except QuantError as error:
         message = str(error)
     pytest.fail(message, pytrace=False)
@@ -179,7 +187,7 @@ def accuracy_gate(
     return AccuracyGate(
         gated_model,
         lambda text: node.add_report_section("call", "accuracy gate", text),
-        pytestconfig.stash.setdefault(RECORDS, Records()) if is_recording else None,
+        pytestconfig.stash.setdefault(RECORDS, Records(gated_model)) if is_recording else None,
         lambda scheme: node.stash.setdefault(RECORDED, []).append(scheme),
     )
 
@@ -223,10 +231,6 @@ def _schemes(config: pytest.Config) -> list[str]:
     except QuantError as error:
         raise pytest.Collector.CollectError(str(error)) from error
     return names
-
-
-def _model(config: pytest.Config) -> str:
-    return setting(config, "model") or REFERENCE
 
 
 def _file(config: pytest.Config) -> "ThresholdFile":

@@ -22,8 +22,8 @@ it was recorded on.
 
 How fine that is depends on the model's dtype: rounding moves the windows of the embedded model by 5e-6 nats in float32
 and those of small models in bfloat16 by 2e-3 to 7e-3. There the check sees gross changes only; what is exact in every
-dtype are two checks of the model itself, `quant.evaluate.layers` and the digest of the unquantized weights in
-`quant.gated_model`.
+dtype are checks of the model itself: `quant.evaluate.layers`, `quant.evaluate.parameters`, and the digest of the
+unquantized model's weights in `quant.gated_model`.
 
 Refused: thresholds of other tokens, windows, dtype or kind of device, of a model whose own, unquantized losses have
 changed, and those that were edited.
@@ -135,7 +135,7 @@ def _ratio_check(threshold: Threshold, now: WindowMeans) -> Check:
     verdict, reach = decide(mean, -limit, limit)
     figures = f"{100 * mean.value:+.4f} % +- {100 * reach:.4f} %, may move by {100 * limit:.4f} %"
     factor = too_few_by(limit + reach, mean.value)
-    return explained("perplexity ratio", f"{what}: {figures}", verdict, factor, now, RECORD_LONGER)
+    return explained("perplexity ratio", f"{what}: {figures}", verdict, factor, now, _remedy(verdict, mean.value))
 
 
 def _kl_check(threshold: Threshold, now: WindowMeans) -> Check:
@@ -146,7 +146,13 @@ def _kl_check(threshold: Threshold, now: WindowMeans) -> Check:
     unit, percent = (" %", 100 / threshold.kl) if threshold.kl else (" nats", 1.0)
     value, reach, limit = (percent * part for part in (mean.value, reach, limit))
     figures = f"{what}: {value:+.2f}{unit} +- {reach:.2f}{unit}, may move by {limit:.2f}{unit}"
-    return explained("KL divergence", figures, verdict, too_few_by(limit + reach, value), now, RECORD_LONGER)
+    return explained("KL divergence", figures, verdict, too_few_by(limit + reach, value), now, _remedy(verdict, value))
+
+
+def _remedy(verdict: Verdict, value: float) -> str:
+    if verdict is Verdict.REGRESSION and value < 0:
+        return f", better than recorded: if the change is meant, record it with {UPDATE}"
+    return RECORD_LONGER if verdict is Verdict.INCONCLUSIVE else ""
 
 
 def _change_check(threshold: Threshold, now: WindowMeans) -> Check:
@@ -173,7 +179,7 @@ def explained(
     """
     text = f"{figures}: {verdict.value}"
     if verdict is not Verdict.INCONCLUSIVE:
-        return Check(name, verdict, text)
+        return Check(name, verdict, f"{text}{remedy}")
     tokens = int(windows.tokens.sum())
     # Beyond a thousand times the text the estimate lies on the limit: no number of tokens is worth naming.
     more = math.ceil((factor - 1) * tokens) if factor < 1000 else None

@@ -17,6 +17,8 @@ from quant.modules import QuantizedLinear
 SHOWN = 5
 """Layers that a message names."""
 
+PLAIN = (Tensor, nn.Parameter)
+"""Classes of weights that say nothing of their format."""
 Formats = Mapping[str, list[str]]
 """Format -> the names of the layers in it."""
 
@@ -27,12 +29,28 @@ def layer_formats(model: nn.Module) -> dict[str, list[str]]:
     """
     formats: dict[str, list[str]] = {}
     for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
         if isinstance(module, QuantizedLinear):
             formats.setdefault(str(module.scheme), []).append(name)
-        elif isinstance(weight, Tensor) and weight.ndim >= 2:
+        elif (weight := _matrix(module)) is not None:
             formats.setdefault(f"{type(module).__name__} {_weight_format(weight)}", []).append(name)
     return formats
+
+
+def float_layers(model: nn.Module) -> set[str]:
+    """The names of the modules whose weight, of two dimensions or more, is an ordinary floating-point tensor."""
+    weights = {
+        name: _matrix(module) for name, module in model.named_modules() if not isinstance(module, QuantizedLinear)
+    }
+    return {
+        name
+        for name, weight in weights.items()
+        if weight is not None and type(weight) in PLAIN and weight.is_floating_point()
+    }
+
+
+def _matrix(module: nn.Module) -> Tensor | None:
+    weight = getattr(module, "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.ndim >= 2 else None
 
 
 def _weight_format(weight: Tensor) -> str:
@@ -40,7 +58,7 @@ def _weight_format(weight: Tensor) -> str:
     the dtype of what they were; and what bitsandbytes keeps beside 4-bit codes.
     """
     parts = [dtype_name(weight.dtype)]
-    if type(weight) not in (Tensor, nn.Parameter):
+    if type(weight) not in PLAIN:
         parts.append(type(weight).__name__)
     if state := getattr(weight, "quant_state", None):
         parts.append(f"{state.quant_type}, blocks of {state.blocksize}{', double quantization' * bool(state.nested)}")
@@ -52,8 +70,7 @@ def check_layers(recorded: Formats, now: Formats) -> Check:
     then, today = _format_of(recorded), _format_of(now)
     differing = [name for name in dict.fromkeys([*then, *today]) if then.get(name) != today.get(name)]
     if not differing:
-        counts = ", ".join(f"{len(names)} {format_}" for format_, names in now.items())
-        return Check("layers", Verdict.PASS, f"layers in the recorded formats ({counts}): pass")
+        return Check("layers", Verdict.PASS, f"layers in the recorded formats ({counted(now)}): pass")
     lines = [f"{name} was {then.get(name, 'not there')}, is {today.get(name, 'gone')}" for name in differing[:SHOWN]]
     more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     text = (
@@ -61,6 +78,11 @@ def check_layers(recorded: Formats, now: Formats) -> Check:
         f"{UPDATE}: {Verdict.REGRESSION.value}"
     )
     return Check("layers", Verdict.REGRESSION, text)
+
+
+def counted(formats: Formats) -> str:
+    """How many layers are in which format."""
+    return ", ".join(f"{len(names)} {format_}" for format_, names in formats.items())
 
 
 def _format_of(formats: Formats) -> dict[str, str]:

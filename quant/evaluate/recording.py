@@ -104,13 +104,15 @@ def derive_threshold(
     noisy_baseline: Tensor,
     noisy: Tensor,
     layers: dict[str, list[str]],
+    floats: dict[str, str],
     provenance: dict[str, Any],
 ) -> Threshold:
     """The threshold of a model, from its measurement and one under `quant.evaluate.noise.rounding_noise`.
 
     Args:
         noisy_baseline, noisy: float64 [N - 1], losses of the unquantized and the quantized model under the noise.
-        layers: of the quantized model, as `quant.evaluate.layers.layer_formats` gives them.
+        layers, floats: of the quantized model, as `quant.evaluate.layers.layer_formats` and
+            `quant.evaluate.parameters.float_digests` give them.
         provenance: what was measured, where and how; the rate of false alarms is added.
 
     Raises:
@@ -137,6 +139,7 @@ def derive_threshold(
         baseline_perplexity=perplexity_of(baseline.losses),
         top1_agreement=float(measured.top1.double().mean()),
         layers=layers,
+        floats=floats,
         windows=windows,
         provenance={**provenance, "false_alarm_rate": FALSE_ALARM},
     )

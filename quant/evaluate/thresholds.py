@@ -6,6 +6,7 @@
         "change": {"noise", "baseline_noise"},            # nats, root mean square over windows, weighted by tokens
         "baseline_perplexity", "top1_agreement",          # for readers; nothing is held to the latter
         "layers": {FORMAT: [NAME, ...]},                  # which layers are in which format
+        "floats": {NAME: SHA-256, shortened},             # what is not quantized
         "provenance": {...},                              # text, weights, windows, versions, machine, seed, command
         "windows": {"tokens", "baseline", "losses", "kl"},# per window: scored tokens, mean nats per token
         "sha256"                                          # of all of that
@@ -79,6 +80,7 @@ class Threshold:
     baseline_perplexity: float
     top1_agreement: float
     layers: dict[str, list[str]]
+    floats: dict[str, str]
     windows: WindowMeans
     provenance: dict[str, Any]
 
@@ -110,6 +112,7 @@ class Threshold:
             "baseline_perplexity": self.baseline_perplexity,
             "top1_agreement": self.top1_agreement,
             "layers": self.layers,
+            "floats": self.floats,
             "provenance": self.provenance,
             "windows": {name: getattr(self.windows, name).tolist() for name in WindowMeans.__annotations__},
         }
@@ -132,6 +135,7 @@ class Threshold:
             baseline_perplexity=float(entry["baseline_perplexity"]),
             top1_agreement=float(entry["top1_agreement"]),
             layers={format_: list(names) for format_, names in entry["layers"].items()},
+            floats=dict(entry["floats"]),
             windows=WindowMeans(**columns),
             provenance=dict(entry["provenance"]),
         )

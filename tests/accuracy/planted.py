@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from quant import quantize, reference_model
 from quant.codebooks import LEVELS
@@ -40,19 +41,18 @@ def layers(model: nn.Module) -> dict[str, QuantizedLinear]:
 
 
 def level_moved(scheme: str) -> Any:
-    """One of the 16 levels is read as another number than it was written with; in float layers, which differ from the
-    quantized ones by less than the gates allow.
+    """One of the 16 levels is read as another number than it was written with: what the difference of the weights gives
+    is added to the outputs of layers that are otherwise as they should be.
     """
     model = quantized(scheme)
-    for name, layer in layers(model).items():
+    for layer in layers(model).values():
         assert isinstance(layer, BlockwiseLinear)
         weight = layer.quantized_weight
         codes = torch.stack([weight.codes >> 4, weight.codes & 15], dim=1).flatten()
         absmax = weight.scales.repeat_interleave(layer.scheme.block_size)[: len(codes)]
         moved = MOVED_BY * LEVELS[layer.scheme.codebook][MOVED_LEVEL] * absmax * (codes == MOVED_LEVEL)
-        linear: Any = layer.dequantize()
-        linear.weight.data += moved.view_as(linear.weight)
-        model.set_submodule(name, linear)
+        error = moved.view(layer.out_features, layer.in_features)
+        layer.register_forward_hook(lambda layer, x, output, error=error: output + functional.linear(x[0], error))
     return model
 
 
@@ -92,6 +92,13 @@ def a_layer_left(scheme: str) -> Any:
     return model
 
 
+def a_norm_changed(scheme: str) -> Any:
+    """One weight of what stays in floats is off by a thousandth."""
+    model = quantized(scheme)
+    model.model.norm.weight.data[7] *= 1.001
+    return model
+
+
 PLANTED: list[tuple[Callable[[str], Any], str, set[str]]] = [
     (level_moved, "nf4", {"change"}),
     (block_size_doubled, "nf4", {"change", "layers"}),
@@ -103,6 +110,7 @@ PLANTED: list[tuple[Callable[[str], Any], str, set[str]]] = [
     (scales_of_a_layer_permuted, "nf4", {"change", "KL divergence"}),
     (a_layer_left, "w8a16", {"change", "layers"}),
     (a_layer_left, "nf4", {"change", "layers"}),
+    (a_norm_changed, "nf4", {"floats"}),
 ]
 """Fault, scheme, and the checks that must be a regression. Where the KL check is not among them the fault costs less
 than it promises to see, or about as much: docs/accuracy-gates.md has the figures.

@@ -65,6 +65,9 @@ def power_section(model: GatedModel) -> str:
 Written by `python -m tests.accuracy.power`. What the checks compute and why is in `quant/evaluate/gates.py` and
 `recording.py`; what measured figures were recorded on, and with what, in `tests/accuracy/thresholds.json`.
 
+Most of the faults that libraries have shipped cost less accuracy than a text can tell: [which check sees
+what](#which-check-sees-what) says how few the perplexity ratio sees, and why there are others beside it.
+
 ## Power
 
 On the embedded model in float32 and {model.windows.scored:,} tokens of its held-out text.
@@ -72,12 +75,15 @@ On the embedded model in float32 and {model.windows.scored:,} tokens of its held
 The checks of the perplexity ratio and of the KL divergence say whether a model is worse. Each has a figure beside it: a
 model that is worse by that much passes with a probability of {FALSE_ALARM:g}, and one that is as good as the recorded
 one fails with the same probability. A scheme has both checks, so that a measurement raises at most twice as many false
-alarms. With more tokens both catch smaller worsenings, by the root of their number.
+alarms. With more tokens both catch smaller worsenings, by the root of their number. Both look to either side: a model
+that is better by as much is not the recorded one, is red too, and is told as better.
 
 The third check, the change, says whether the results are the recorded ones at all. Any change that is meant, of a
 quantizer for a better one too, turns it red, and only rounding in the float parts of the model does not. Then read the
-other two: where they pass, the model got no worse by what they catch, and can be recorded anew. The formats of the
-layers and the unquantized weights are held exactly.
+other two: where they pass or tell of a better model, it got no worse by what they catch, and can be recorded anew.
+
+Exact, in every dtype, are the formats of the layers by name, the bits of what a quantized model keeps in floats, and
+the weights of the unquantized one.
 
 {power_table(model.thresholds, model.name)}
 """

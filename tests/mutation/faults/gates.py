@@ -148,8 +148,8 @@ FAULTS = (
     Fault(
         "only-our-layers-are-looked-at",
         "evaluate/layers.py",
-        "elif isinstance(weight, Tensor) and weight.ndim >= 2:",
-        "elif False:",
+        "        elif (weight := _matrix(module)) is not None:\n",
+        "        elif (weight := _matrix(module)) is not None and not weight.is_floating_point():\n",
         f"{LAYERS}::test_formats_are_the_schemes_of_our_layers_and_class_and_dtype_of_others",
     ),
     Fault(

@@ -130,9 +130,23 @@ FAULTS = (
     Fault(
         "the-baseline-is-within-budget",
         "gated_model.py",
-        "        measured = self.measure(scheme, model)\n        require_quantized(scheme, measured)\n",
-        "        measured = self.measure(scheme, model)\n",
-        f"{HOLDING}::test_a_model_that_was_not_quantized_is_refused",
+        "if self._baseline[1] <= float_layers(subject):",
+        "if self._baseline[1] < float_layers(subject):",
+        f"{HOLDING}::test_a_model_that_is_not_quantized_is_refused",
+    ),
+    Fault(
+        "what-stays-in-floats-is-not-held",
+        "gated_model.py",
+        "check_parameters(threshold.floats, ",
+        "check_parameters(float_digests(subject), ",
+        "tests/accuracy/test_gates.py::test_a_planted_fault_is_a_regression",
+    ),
+    Fault(
+        "no-model-is-the-embedded-one",
+        "pytest_plugin.py",
+        'model, text = setting(config, "model"), ',
+        'model, text = setting(config, "model") or REFERENCE, ',
+        f"{OPTIONS}::test_a_model_and_its_text_are_named",
     ),
     Fault(
         "a-model-elsewhere-is-held-to-a-baseline-here",

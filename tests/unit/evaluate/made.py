@@ -18,6 +18,7 @@ WINDOWS, TOKENS = 40, 8
 FINGERPRINT = Fingerprint("0" * 64, WINDOWS * TOKENS, TOKENS, TOKENS, None, "float32", 1, "cpu", "any", 1, {})
 PROVENANCE: dict[str, object] = dataclasses.asdict(FINGERPRINT)
 NOISE = 1e-6
+FLOATS = {"norm.weight": "0123456789abcdef"}
 LAYERS = {"NF4(block_size=64, double_quant=False)": ["up", "down"], "Linear float32": ["head"]}
 
 
@@ -45,7 +46,7 @@ def recorded(**changes: Any) -> Threshold:
     measured = quantized()
     shaken = torch.full_like(BASELINE.losses, NOISE)
     disturbed = BASELINE.losses + shaken, measured.losses - shaken
-    threshold = derive_threshold(BASELINE, measured, *disturbed, LAYERS, PROVENANCE)
+    threshold = derive_threshold(BASELINE, measured, *disturbed, LAYERS, FLOATS, PROVENANCE)
     return dataclasses.replace(threshold, **changes)
 
 

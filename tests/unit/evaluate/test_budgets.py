@@ -1,13 +1,14 @@
 """The verdicts of a budget, on windows made by hand."""
 
 import math
+import re
 
 import pytest
 
 from quant.errors import QuantError
 from quant.evaluate.budgets import judge_budget
 from quant.evaluate.gates import Verdict
-from tests.unit.evaluate.made import BASELINE, by_name, quantized
+from tests.unit.evaluate.made import BASELINE, TOKENS, WINDOWS, by_name, quantized
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,26 @@ def test_a_budget_is_held_to_its_limits(limits: dict[str, float], expected: Verd
     result = judge_budget("nf4", BASELINE, quantized(), **limits)
     assert result.verdict is expected
     assert len(result.checks) == len(limits)
+
+
+def test_an_inconclusive_budget_names_the_tokens_that_tell() -> None:
+    """The limits stay where they are, and what is measured lies this far below them."""
+    limits = {"max_perplexity_ratio": 1.0101, "max_kl": 0.0201}
+    measured = quantized()
+    assert measured.kl is not None
+    means = {
+        "perplexity ratio": (measured.losses - BASELINE.losses).mean() - math.log(1.0101),
+        "KL divergence": measured.kl.mean() - 0.0201,
+    }
+    found = by_name(judge_budget("nf4", BASELINE, measured, **limits))
+    for name, distance in means.items():
+        reach = re.search(r"\+- ([\d.e-]+)( %)?", found[name].text)
+        assert reach
+        width = float(reach[1]) / (100 if reach[2] else 1)
+        more = ((width / float(distance)) ** 2 - 1) * WINDOWS * TOKENS
+        # The reach is printed with two or three digits.
+        assert found[name].more_tokens == pytest.approx(more, rel=0.1)
+        assert found[name].text.endswith(f"it takes about {found[name].more_tokens:,} more tokens to tell")
 
 
 def test_better_than_a_budget_passes() -> None:

@@ -13,6 +13,7 @@ from quant.evaluate.gates import NOISE_FACTOR, Verdict, explained, judge
 from quant.evaluate.recording import derive_threshold, per_window, quantile
 from tests.unit.evaluate.made import (
     BASELINE,
+    FLOATS,
     LAYERS,
     NOISE,
     PROVENANCE,
@@ -74,14 +75,14 @@ def test_a_divergence_that_may_have_moved() -> None:
 def test_a_divergence_of_nothing_is_told_in_nats() -> None:
     """A model that is its baseline has no divergence to take a percentage of."""
     same = quantized(loss=0.0, kl=0.0)
-    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, PROVENANCE)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, FLOATS, PROVENANCE)
     check = by_name(judge("nf4", threshold, BASELINE, same))["KL divergence"]
     assert "+0.00 nats +- 0.00 nats, may move by 0.00 nats: pass" in check.text
 
 
 def test_a_divergence_where_there_was_none_is_told_in_nats() -> None:
     same = quantized(loss=0.0, kl=0.0)
-    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, PROVENANCE)
+    threshold = derive_threshold(BASELINE, same, BASELINE.losses, BASELINE.losses, LAYERS, FLOATS, PROVENANCE)
     measured = dataclasses.replace(same, kl=torch.full_like(BASELINE.losses, 0.25))
     check = by_name(judge("nf4", threshold, BASELINE, measured))["KL divergence"]
     assert ": +0.25 nats +- 0.00 nats, may move by 0.00 nats: regression" in check.text

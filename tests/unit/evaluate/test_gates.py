@@ -133,6 +133,10 @@ def test_an_inconclusive_check_names_the_tokens_it_takes() -> None:
     check = by_name(judge("nf4", threshold, BASELINE, quantized(spread=spread)))["perplexity ratio"]
     assert check.verdict is Verdict.INCONCLUSIVE
     assert check.more_tokens is not None
+    moved = spread[::TOKENS]
+    reach = quantile(WINDOWS - 1) * float(moved.std()) / math.sqrt(WINDOWS)
+    times = ((threshold.perplexity_margin + reach) / float(moved.mean())) ** 2
+    assert check.more_tokens == pytest.approx((times - 1) * WINDOWS * TOKENS, abs=1.001)
     assert check.text.endswith(
         f"inconclusive, it takes about {check.more_tokens:,} more tokens to tell: record the last good model on so "
         "long a text, then hold this one to that"
@@ -161,6 +165,12 @@ def test_another_text_is_refused_by_field(field: str) -> None:
     was = re.escape(str(PROVENANCE[field]))
     message = rf"recorded on something else \({field} {was}, now other\).*--update-thresholds"
     with pytest.raises(QuantError, match=message):
+        judge("nf4", recorded(), other, quantized())
+
+
+def test_all_fields_that_differ_are_told() -> None:
+    other = measurement(BASELINE.losses, window=1, stride=2)
+    with pytest.raises(QuantError, match=rf"\(window {TOKENS}, now 1; stride {TOKENS}, now 2\)"):
         judge("nf4", recorded(), other, quantized())
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from quant import NF4, quantize
 from quant.evaluate.gates import Verdict
-from quant.evaluate.layers import check_layers, layer_formats
+from quant.evaluate.layers import check_layers, float_layers, layer_formats
 
 
 def model() -> nn.Module:
@@ -30,7 +30,7 @@ def test_formats_are_the_schemes_of_our_layers_and_class_and_dtype_of_others() -
 
 def test_the_recorded_layers_pass_and_are_counted() -> None:
     check = check_layers(layer_formats(quantized()), layer_formats(quantized()))
-    assert check.verdict is Verdict.PASS
+    assert (check.name, check.verdict) == ("layers", Verdict.PASS)
     assert check.text == (f"layers in the recorded formats (1 Embedding bfloat16, 2 {NF4()}, 1 Linear bfloat16): pass")
 
 
@@ -47,11 +47,19 @@ def test_a_layer_left_one_more_and_one_less_are_regressions_by_name() -> None:
         assert check.text.endswith("record it with pytest --update-thresholds: regression")
 
 
+def test_float_layers_are_those_with_an_ordinary_weight() -> None:
+    """Of bitsandbytes' 8 bits the weight is of a class of its own, and of integers."""
+    mixed = nn.Sequential(quantized(), bitsandbytes.nn.Linear8bitLt(64, 8), nn.Conv2d(1, 1, 3))
+    assert float_layers(mixed) == {"0.0", "0.1.head", "2"}
+
+
 def test_only_some_of_many_are_named() -> None:
     names = [f"layer{index}" for index in range(7)]
     check = check_layers({"W8A16": names}, {"NF4": names})
     assert check.text.count("was W8A16") == 5
     assert "layer4 was W8A16, is NF4, and 2 more: if" in check.text
+    told = "; ".join(f"layer{index} was W8A16, is NF4" for index in range(5))
+    assert f"than recorded: {told}: if" in check_layers({"W8A16": names[:5]}, {"NF4": names[:5]}).text
 
 
 def test_what_a_weight_of_another_library_says_of_itself_is_told() -> None:

@@ -16,6 +16,7 @@ from quant.evaluate.recording import FALSE_ALARM, derive_threshold, margin, move
 from quant.evaluate.statistics import windowed_mean
 from tests.unit.evaluate.made import (
     BASELINE,
+    FLOATS,
     LAYERS,
     NOISE,
     PROVENANCE,
@@ -43,6 +44,7 @@ def test_a_threshold_holds_what_was_measured() -> None:
     )
     assert threshold.perplexity_ratio == pytest.approx(math.exp(float((losses - baseline).mean())), rel=1e-12)
     assert threshold.kl == pytest.approx(float(kl.mean()), rel=1e-12)
+    assert (threshold.layers, threshold.floats) == (LAYERS, FLOATS)
     # The noise is 1e-6, of losses that are stored to within 5e-9.
     assert [threshold.noise, threshold.baseline_noise] == pytest.approx([NOISE, NOISE], abs=5e-9)
     counts = torch.full((WINDOWS,), float(TOKENS), dtype=torch.float64)
@@ -108,4 +110,4 @@ def test_a_model_that_gives_a_token_probability_0_is_not_recorded(where: str) ->
     (measured.losses if where == "measured" else noisy)[5] = math.inf
     infinite = "perplexity_ratio, perplexity_margin, noise" if where == "measured" else "noise"
     with pytest.raises(QuantError, match=re.escape(f"({infinite}): the model gives a token")):
-        derive_threshold(BASELINE, measured, BASELINE.losses, noisy, LAYERS, PROVENANCE)
+        derive_threshold(BASELINE, measured, BASELINE.losses, noisy, LAYERS, FLOATS, PROVENANCE)

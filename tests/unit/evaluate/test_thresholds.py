@@ -19,9 +19,8 @@ def make(kl: float = 0.25) -> Threshold:
     column = torch.tensor([1.0, 1 / 3, 2e-7], dtype=torch.float64)
     windows = WindowMeans(torch.tensor([8.0, 8.0, 5.0], dtype=torch.float64), column, column + 1, 2 * column)
     provenance = {"window": 8, "command": "pytest"}
-    return Threshold(
-        1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, {"W8A16()": ["a", "b"]}, windows.rounded(), provenance
-    )
+    layers, floats = {"W8A16()": ["a", "b"]}, {"n": "0f"}
+    return Threshold(1.01, 0.002, kl, 0.03, 5e-6, 6e-8, 33.5, 0.99, layers, floats, windows.rounded(), provenance)
 
 
 def test_windows_are_rounded_to_nine_digits() -> None:
@@ -40,6 +39,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             assert getattr(found, field.name) == getattr(make(), field.name)
     for field in fields(WindowMeans):
         assert torch.equal(getattr(found.windows, field.name), getattr(make().windows, field.name))
+
+
+def test_a_file_has_what_was_written_damaged_or_not(tmp_path: Path) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    assert not file.has("tiny", "nf4")
+    file.write("tiny", "nf4", make())
+    content = json.loads(file.path.read_text(encoding="utf-8"))
+    content["thresholds"]["tiny"]["int4"] = {}
+    file.path.write_text(json.dumps(content), encoding="utf-8")
+    assert [file.has("tiny", scheme) for scheme in ("nf4", "int4", "fp4")] == [True, True, False]
+    assert not file.has("other", "nf4")
 
 
 def test_writing_one_leaves_the_others(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ def test_a_pass_tells_its_figures_and_poor_power(
     monkeypatch.setattr(gate_reports, "POOR_POWER", limit)
     result = recorded.runpytest_inprocess("--schemes", "nf4", "-rP", "-W", "always")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*accuracy gate*", "nf4: pass", "*perplexity ratio*: pass", "a worsening of *"])
+    result.stdout.fnmatch_lines(
+        ["*accuracy gate*", "nf4: pass", "*perplexity ratio*: pass", "  of tiny*; * text, *", "a worsening of *"]
+    )
     warning = "*test_model.py:2: PoorPowerWarning: nf4: of * tokens, only *: hold it to more text*"
     (result.stdout.fnmatch_lines if warned else result.stdout.no_fnmatch_line)(warning)
 
@@ -90,7 +92,7 @@ def test_a_budget_needs_no_threshold(project: pytest.Pytester) -> None:
 
         @pytest.mark.parametrize("limits", [{"max_kl": 1.0}, {"max_perplexity_ratio": 1.5}])
         def test_within(accuracy_gate, limits):
-            assert len(accuracy_gate("int4", **limits).checks) == 1
+            assert len(accuracy_gate("int4", **limits).checks) == 2
 
         @pytest.mark.parametrize("limits", [{"max_kl": 1e-6}, {"max_perplexity_ratio": 0.91}])
         def test_beyond(accuracy_gate, limits):
@@ -100,27 +102,33 @@ def test_a_budget_needs_no_threshold(project: pytest.Pytester) -> None:
     result = project.runpytest_inprocess()
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(
-        ["*perplexity ratio *, at most 1.5: pass", "*KL divergence *, at most 1e-06: regression"]
+        [
+            "*layers: 1 Embedding float32, * INT4(*",
+            "*perplexity ratio *, at most 1.5: pass",
+            "*KL divergence *, at most 1e-06: regression",
+        ]
     )
     result.stdout.fnmatch_lines(["*perplexity ratio *, at most 0.91: regression", "*KL divergence *, at most 1: pass"])
 
 
 @pytest.mark.parametrize("options", [("--update-thresholds",), ()])
-def test_a_model_that_was_not_quantized_is_refused(project: pytest.Pytester, options: tuple[str, ...]) -> None:
-    """The baseline is within every budget, and can be held to itself."""
+@pytest.mark.parametrize("how", ["model", "model.bfloat16()", "dequantize(quantize(model, W8A16()))"])
+def test_a_model_that_is_not_quantized_is_refused(project: pytest.Pytester, options: tuple[str, ...], how: str) -> None:
+    """It is within every budget, and can be held to itself."""
     limits = "" if options else ", max_kl=0.02"
     project.makepyfile(
         test_model=f"""
+        from quant import W8A16, dequantize, quantize
         from quant.integrations.transformers import load_model
 
         def test_it(gated_model, accuracy_gate):
-            source = gated_model.source
-            accuracy_gate("forgotten", model=load_model(source.folder, source.dtype){limits})
+            model = load_model(gated_model.source.folder, gated_model.source.dtype)
+            accuracy_gate("forgotten", model={how}{limits})
         """
     )
     result = project.runpytest_inprocess(*options)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["forgotten: this is the baseline itself, *: nothing was quantized"])
+    result.stdout.fnmatch_lines(["forgotten: no layer of this model is quantized: pass one that is"])
     assert not (project.path / "thresholds.json").exists()
 
 
@@ -162,6 +170,23 @@ def test_no_model_is_told_before_anything_is_measured(
     result = recorded.runpytest_inprocess(*options)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["nf4: model=None is no model, has its helper no return?*"])
+
+
+def test_the_name_of_a_model_is_no_model(project: pytest.Pytester) -> None:
+    project.makepyfile(test_model="def test_it(accuracy_gate):\n    accuracy_gate('nf4', model='mine', max_kl=1.0)\n")
+    result = project.runpytest_inprocess()
+    result.stdout.fnmatch_lines(["nf4: the model is a str, pass a loaded one"])
+
+
+def test_another_text_is_told_by_its_name_before_anything_is_measured(
+    recorded: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, text_file: Path
+) -> None:
+    monkeypatch.setattr(Baseline, "__init__", lambda *arguments: pytest.fail("measured"))
+    recorded.path.joinpath("other.txt").write_text(text_file.read_text(encoding="utf-8")[:-50], encoding="utf-8")
+    result = recorded.runpytest_inprocess("--text=other.txt", "--schemes=nf4")
+    result.stdout.fnmatch_lines(
+        [f"nf4 was recorded on {text_file.name}, * tokens, and this is other.txt, *: measure on*"]
+    )
 
 
 @pytest.mark.parametrize(

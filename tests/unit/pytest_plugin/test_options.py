@@ -87,6 +87,16 @@ def test_every_process_holds_the_model_that_was_asked_for(pytester: pytest.Pytes
     pytester.runpytest("-n", "2", "--model=other", "--device", "meta").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("name", ["model", "text"])
+def test_a_model_and_its_text_are_named(pytester: pytest.Pytester, name: str) -> None:
+    """Where `--model` is the project's, what was meant for ours is nothing, and the embedded model would be held."""
+    pytester.makepyfile("def test_it(accuracy_gate):\n    accuracy_gate('nf4', max_kl=0.02)\n")
+    pytester.makeconftest(f"def pytest_addoption(parser):\n    parser.addoption('--{name}')\n")
+    result = pytester.runpytest_inprocess("--model=mine", "--text=other.txt")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"no {name} is named: pass --quant-{name} or set quant_{name} in pytest's *"])
+
+
 @pytest.mark.parametrize("option", ["--model=", "--text=", "--quant-device="])
 def test_an_empty_value_is_refused(pytester: pytest.Pytester, option: str) -> None:
     """A variable of a script that is not set is no wish for the embedded model, which a budget would hold."""

@@ -60,6 +60,7 @@ def test_recording_tells_what_it_changed(recorded: pytest.Pytester, model_folder
         for line in recorded_lines(scheme, then, file.read(model_folder.name, scheme))
     ]
     assert result.outlines[-len(expected) - 1 : -1] == expected
+    result.stdout.fnmatch_lines(["*thresholds recorded*", f"of {model_folder.name} in float32 on cpu; * text, *"])
 
 
 def test_recording_needs_no_terminal(project: pytest.Pytester) -> None:
