@@ -3,6 +3,7 @@
 from tests.mutation.fault import Fault
 
 HOLDING = "tests/unit/pytest_plugin/test_holding.py"
+BUDGETS = "tests/unit/pytest_plugin/test_budgets.py"
 RECORDING = "tests/unit/pytest_plugin/test_recording.py"
 REPORTS = "tests/unit/test_gate_reports.py"
 OPTIONS = "tests/unit/pytest_plugin/test_options.py"
@@ -34,7 +35,7 @@ FAULTS = (
         "accuracy_gate.py",
         "is_budget = max_perplexity_ratio is not None or max_kl is not None",
         "is_budget = max_perplexity_ratio is not None and max_kl is not None",
-        f"{HOLDING}::test_a_budget_needs_no_threshold",
+        f"{BUDGETS}::test_a_budget_needs_no_threshold",
     ),
     Fault(
         "poor-power-is-not-warned-of",
@@ -125,14 +126,14 @@ FAULTS = (
         "gated_model.py",
         "measured, max_perplexity_ratio, max_kl)",
         "measured, None if max_kl else max_perplexity_ratio, max_kl)",
-        f"{HOLDING}::test_a_budget_needs_no_threshold",
+        f"{BUDGETS}::test_a_budget_needs_no_threshold",
     ),
     Fault(
         "the-baseline-is-within-budget",
         "gated_model.py",
         "if self._baseline[1] <= float_layers(subject):",
         "if self._baseline[1] < float_layers(subject):",
-        f"{HOLDING}::test_a_model_that_is_not_quantized_is_refused",
+        f"{BUDGETS}::test_a_model_that_is_not_quantized_is_refused",
     ),
     Fault(
         "what-stays-in-floats-is-not-held",
