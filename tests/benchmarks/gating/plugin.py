@@ -85,11 +85,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not compares and not saves(config):
         return
     gate = config.stash[GATE] = Gate(machine.current_key())
-    if not option.benchmark_storage.startswith("file://"):
+    storage = file_storage(option.benchmark_storage)
+    if storage is None:
         if option.benchmark_compare is True:
-            raise pytest.UsageError("the latest run of this machine's key is found in file:// storage only: name a run")
+            raise pytest.UsageError("the latest run of this machine's key is found in file storage only: name a run")
         return
-    storage = Path(option.benchmark_storage.removeprefix("file://"))
     folder = storage / machine.folder_name(gate.key)
     option.benchmark_storage = f"file://{folder}"
     if option.benchmark_compare is True:
@@ -105,6 +105,14 @@ def pytest_configure(config: pytest.Config) -> None:
         option.benchmark_compare = str(found[0]) if found else []
     elif compares and not matches(folder, option.benchmark_compare):
         raise pytest.UsageError(f"no stored run in {folder} matches {option.benchmark_compare!r}")
+
+
+def file_storage(storage: str) -> Path | None:
+    """The folder of `--benchmark-storage`, which needs no file:// for pytest-benchmark; None for another kind."""
+    scheme, separator, path = storage.partition("://")
+    if not separator:
+        return Path(storage)
+    return Path(path) if scheme == "file" else None
 
 
 def matches(folder: Path, name: str) -> list[Path]:
