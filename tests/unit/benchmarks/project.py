@@ -79,7 +79,7 @@ class Project:
         with self.monkeypatch.context() as patch:
             patch.setattr(machine, "current_key", lambda: {**KEY, **key})
             done = self.pytester.runpytest_inprocess("--benchmark-timer=clock.now", *options)
-        printed = f"{done.stdout}\n{done.stderr}"
+        printed = f"{done.stderr}\n{done.stdout}"
         assert "Traceback" not in printed
         assert "INTERNALERROR" not in printed
         return int(done.ret), printed
