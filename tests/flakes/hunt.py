@@ -8,7 +8,8 @@ Each run shuffles the files and the tests in them by a seed of its own, draws ne
 machine with others: `--at-once` of them, each as large as the machine, are the load for each other, which costs no time
 as processes that compute for nothing would. A test that fails is listed with the seeds of the runs in which it did;
 their whole output, with the hypothesis blobs, is kept in the folder `--keep`. The exit code is 1 where a run was not
-green, which includes one that collected nothing. Needs the extra `mutation`, for pytest-random-order.
+green, which includes one that collected nothing; why it came to no verdict is printed. Needs the extra `mutation`, for
+pytest-random-order.
 """
 
 import argparse
@@ -20,9 +21,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LAST_LINES = 10
+"""Of a run that came to no verdict, which end with the reason."""
+VERDICTS = (0, 1)
+"""Exit codes of a run whose tests all ran: they passed, or some failed and are listed."""
 
 
 def command(seed: int, tests: Sequence[str]) -> list[str]:
@@ -67,8 +73,10 @@ def hunt(seeds: Sequence[int], tests: Sequence[str], keep: Path, at_once: int = 
                 (keep / f"{seed}.log").write_text(output, encoding="utf-8")
                 for test in failed_tests(output) or [f"pytest ended with code {code}"]:
                     seeds_of.setdefault(test, []).append(seed)
-            last = (output.splitlines() or [""])[-1]
-            print(f"seed {seed}: code {code} after {seconds:.0f} s: {last}", flush=True)
+            ending = output.rstrip().splitlines()[-LAST_LINES:]
+            print(f"seed {seed}: code {code} after {seconds:.0f} s: {''.join(ending[-1:])}", flush=True)
+            for line in ending if code not in VERDICTS else []:
+                print(f"    {line}", flush=True)
     for test, where in sorted(seeds_of.items()):
         print(f"{len(where)} of {len(seeds)} runs: {test} (seeds {', '.join(map(str, where))}; {keep})")
     print(f"{len(seeds)} runs (seeds {seeds[0]} to {seeds[-1]}), {not_green} not green, {len(seeds_of)} failures")
@@ -86,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.times < 1 or options.at_once < 1:
         parser.error("--times and --at-once are at least 1")
+    if find_spec("random_order") is None:
+        parser.error("needs pytest-random-order: pip install -c constraints.txt -e '.[mutation]'")
     seeds = range(options.first, options.first + options.times)
     return 0 if hunt(seeds, options.tests, options.keep, options.at_once) else 1
 

@@ -47,6 +47,30 @@ def test_failing():
 """
 
 
+def test_why_a_run_came_to_no_verdict_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last lines of its output, which may end in empty ones, but not of one whose failures are listed."""
+    reason = [f"line {number}" for number in range(30)]
+    outputs = {
+        1: (0, "2 passed\n", 1.0),
+        2: (1, "FAILED a.py::test_b - x\n1 failed\n", 1.0),
+        3: (4, "\n".join(reason) + "\n\n", 1.0),
+        4: (-9, "", 1.0),
+    }
+    monkeypatch.setattr(hunting, "run", lambda seed, tests, folder: outputs[seed])
+    hunt(range(1, 5), [], tmp_path)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:14] == [
+        "seed 1: code 0 after 1 s: 2 passed",
+        "seed 2: code 1 after 1 s: 1 failed",
+        "seed 3: code 4 after 1 s: line 29",
+        *(f"    {line}" for line in reason[-10:]),
+        "seed 4: code -9 after 1 s: ",
+    ]
+    assert not any(line.startswith(" ") for line in printed[14:])
+
+
 @pytest.mark.skipif(not find_spec("random_order"), reason="needs pytest-random-order (extra `mutation`)")
 def test_a_run_is_shuffled_by_its_seed_in_the_random_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its output is read, so it has no colours, which hide what failed."""
@@ -102,3 +126,13 @@ def test_a_hunt_of_no_runs_is_refused(option: str, capsys: pytest.CaptureFixture
         main([option, "0"])
     assert ended.value.code == 2
     assert "--times and --at-once are at least 1" in capsys.readouterr().err
+
+
+def test_a_hunt_without_the_plugin_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hunting, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        main(["--times", "1", "tests/unit/report"])
+    assert ended.value.code == 2
+    assert "pip install -c constraints.txt -e '.[mutation]'" in capsys.readouterr().err

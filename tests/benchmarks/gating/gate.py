@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.gating import machine, stored
+from tests.benchmarks.gating.failures import Failure, counted
 from tests.benchmarks.gating.file import RATIOS, limits_of, read
-from tests.benchmarks.gating.ratios import Findings, hold, measured_ratios
+from tests.benchmarks.gating.holding import Findings, hold
+from tests.benchmarks.gating.ratios import measured_ratios, times_of
 from tests.benchmarks.gating.stored import Run
 
 
@@ -29,13 +31,20 @@ class Gate:
         self.earlier: list[Run] = []
         self.missing = ""
         self.checks: list[stored.TimeCheck] = []
-        self.failures: list[str] | None = None
+        self.failures: list[Failure] | None = None
         self.notes: list[str] = []
 
-    def lines(self) -> list[str]:
-        """Everything for which the session fails."""
+    def everything(self) -> list[Failure]:
+        """All for which the session fails; nothing before it was looked for."""
+        if self.failures is None:
+            return []
         first = f"{self.missing}\n  this run is stored: the next one is compared with it"
-        return [*([first] if self.missing else []), *(self.failures or [])]
+        return [*([Failure(first, "no stored run to compare with", 0)] if self.missing else []), *self.failures]
+
+    def verdict(self) -> str:
+        """One line that says what the session fails for; empty if it passes."""
+        failures = self.everything()
+        return f"benchmark gate: failed, {counted(failures)}" if failures else ""
 
 
 GATE = pytest.StashKey[Gate]()
@@ -50,7 +59,7 @@ def find_failures(config: pytest.Config) -> Gate:
     gate.failures = []
     run = this_run(benchmarks)
     if (gate.earlier or gate.missing) and not run["benchmarks"]:
-        gate.failures.append("a comparison was asked for and no benchmark has run")
+        gate.failures.append(Failure("a comparison was asked for and no benchmark has run", "no benchmark has run", 0))
         gate.missing = ""
     for earlier in gate.earlier if run["benchmarks"] else []:
         gate.failures += stored.compare(run, earlier, gate.checks, dict(config.getoption("benchmark_compare_extra")))
@@ -58,7 +67,7 @@ def find_failures(config: pytest.Config) -> Gate:
     if mode == "whole" or (mode == "ran" and run["benchmarks"]):
         found = hold_ratios(config, run, gate.key or machine.current_key())
         gate.failures += found.failures
-        gate.notes += found.notes
+        gate.notes += [*found.notes, found.held]
     return gate
 
 
@@ -73,13 +82,12 @@ def hold_ratios(config: pytest.Config, run: Run, key: machine.Key) -> Findings:
     """Hold the ratios of `run` to the portable limits and to those measured under its key."""
     path: Path = config.rootpath / (config.getoption("benchmark_ratios") or RATIOS)
     pairs = [pair for found in config.hook.pytest_benchmark_pairs(config=config) for pair in found]
-    ratios = measured_ratios(run, pairs)
+    times = times_of(run)
     try:
         limits = limits_of(read(path), key)
     except ValueError as error:
-        return Findings([str(error)], [], 0)
-    findings = hold(ratios, pairs, limits, config.getoption("benchmark_gate") == "whole")
-    if limits is None and ratios:
+        return Findings([Failure(str(error), f"{path.name} cannot be read", 0)], [], "no ratio held to a limit")
+    findings = hold(times, pairs, limits, config.getoption("benchmark_gate") == "whole")
+    if limits is None and measured_ratios(times, pairs):
         findings.notes.append(f"{path.name} has no limits of this machine: only what holds on every one was checked")
-    findings.notes.append(f"{findings.held} of {len(pairs)} ratios held to a limit")
     return findings

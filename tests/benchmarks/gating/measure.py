@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.benchmarks.gating.file import RATIOS, Machine, machine_record, write
 from tests.benchmarks.gating.machine import differences
-from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, Series, measured_ratios
+from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, Series, measured_ratios, times_of
 from tests.benchmarks.gating.stored import Run, machine_key, read_run
 
 
@@ -61,7 +61,7 @@ def take_series(runs: Sequence[Run], pairs: Sequence[Pair]) -> dict[str, Series]
     Raises:
         ValueError: if one lacks a pair.
     """
-    found = [measured_ratios(run, pairs) for run in runs]
+    found = [measured_ratios(times_of(run), pairs) for run in runs]
     lacking = sorted({pair.name for pair in pairs for ratios in found if pair.name not in ratios})
     if lacking:
         raise ValueError(f"not in every run: {'; '.join(lacking)}")

@@ -3,7 +3,7 @@
 A comparison that was asked for (`--benchmark-compare`) is with the latest run of the same machine key that was not
 itself refused, or with the named one, and fails where it cannot take place: before anything runs, unless this run is
 stored and so is the first of its key. Ratios are held whenever timings are taken (`--benchmark-gate`). What fails is
-listed in the summary, and the exit code is 1.
+listed in the summary and counted in the last line, and the exit code is 1.
 
 The pairs come from the hook `pytest_benchmark_pairs`, which a conftest.py implements.
 """
@@ -20,6 +20,7 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import get_machine_id
 
 from tests.benchmarks.gating import hookspec, machine, stored
+from tests.benchmarks.gating.failures import lines
 from tests.benchmarks.gating.file import RATIOS
 from tests.benchmarks.gating.gate import GATE, Gate, find_failures
 
@@ -85,11 +86,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not compares and not saves(config):
         return
     gate = config.stash[GATE] = Gate(machine.current_key())
-    if not option.benchmark_storage.startswith("file://"):
+    storage = file_storage(option.benchmark_storage)
+    if storage is None:
         if option.benchmark_compare is True:
-            raise pytest.UsageError("the latest run of this machine's key is found in file:// storage only: name a run")
+            raise pytest.UsageError("the latest run of this machine's key is found in file storage only: name a run")
         return
-    storage = Path(option.benchmark_storage.removeprefix("file://"))
     folder = storage / machine.folder_name(gate.key)
     option.benchmark_storage = f"file://{folder}"
     if option.benchmark_compare is True:
@@ -105,6 +106,14 @@ def pytest_configure(config: pytest.Config) -> None:
         option.benchmark_compare = str(found[0]) if found else []
     elif compares and not matches(folder, option.benchmark_compare):
         raise pytest.UsageError(f"no stored run in {folder} matches {option.benchmark_compare!r}")
+
+
+def file_storage(storage: str) -> Path | None:
+    """The folder of `--benchmark-storage`, which needs no file:// for pytest-benchmark; None for another kind."""
+    scheme, separator, path = storage.partition("://")
+    if not separator:
+        return Path(storage)
+    return Path(path) if scheme == "file" else None
 
 
 def matches(folder: Path, name: str) -> list[Path]:
@@ -177,7 +186,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Mark a run that fails, so that no later one is compared with it. The first of its key is no such run."""
     session: Any = config.pluginmanager.get_plugin("session")
     failures = find_failures(config).failures or []
-    output_json["refused"] = [*failures, *(["tests failed"] if session.testsfailed else [])]
+    output_json["refused"] = [*lines(failures), *(["tests failed"] if session.testsfailed else [])]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -189,17 +198,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if benchmarks.disabled and GATE not in config.stash and config.getoption("benchmark_gate") != "whole":
         return
     passes = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if find_failures(config).lines() and passes:
+    if find_failures(config).everything() and passes:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What failed, and what a reader should know."""
     gate = config.stash.get(GATE, None)
-    if gate is None or not (gate.lines() or gate.notes):
+    if gate is None or not (gate.everything() or gate.notes):
         return
     terminalreporter.section("benchmark gate")
-    for line in gate.lines():
+    for line in lines(gate.everything()):
         terminalreporter.write_line(f"FAILED {line}", red=True)
     for line in gate.notes:
         terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(specname="pytest_sessionfinish", wrapper=True, tryfirst=True)
+def pytest_benchmark_gate_verdict(session: pytest.Session) -> Generator[None, object, object]:
+    """After pytest's own last line, which counts the tests that passed and says nothing of the gate."""
+    result = yield
+    gate = session.config.stash.get(GATE, None)
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if gate is not None and reporter is not None and gate.verdict():
+        reporter.write_line(gate.verdict(), red=True)
+    return result

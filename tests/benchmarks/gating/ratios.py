@@ -37,7 +37,9 @@ find both cores free.
 
 A ratio may also have a portable limit, a claim that holds on every machine ("not slower than what it replaces"), whose
 reason stands where the pair is declared. A ratio below the same bound on the other side is told and does not fail:
-becoming faster is no fault, but a limit that no longer guards should be measured again.
+becoming faster is no fault. But the ratio alone does not say so: what it is compared with may have become slower, by a
+neighbour's work, and a slowdown of ours would hide behind it. A limit that such ratios no longer come near guards
+nothing, and should be measured again.
 """
 
 import math
@@ -104,18 +106,13 @@ class Measured:
         return self.high / self.low - 1
 
 
-@dataclass(frozen=True)
-class Findings:
-    """failures: what must turn a run red; notes: what a reader should know; held: pairs that were held to a limit."""
-
-    failures: list[str]
-    notes: list[str]
-    held: int
+def times_of(run: Run) -> dict[str, float]:
+    """Test id -> the first quartile of its rounds, in seconds."""
+    return {name: benchmark["stats"][STATISTIC] for name, benchmark in by_name(run).items()}
 
 
-def measured_ratios(run: Run, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Name -> ratio of the first quartiles, for each pair of which both sides are in the run."""
-    times = {name: benchmark["stats"][STATISTIC] for name, benchmark in by_name(run).items()}
+def measured_ratios(times: Mapping[str, float], pairs: Sequence[Pair]) -> dict[str, float]:
+    """Name -> ratio, for each pair of which both sides have a time. times: of `times_of`."""
     return {
         pair.name: times[pair.numerator] / times[pair.denominator]
         for pair in pairs
@@ -167,37 +164,3 @@ def bounds(values: Sequence[float], scatter: Scatter, alpha: float) -> Measured:
     deviation = max(scatter.deviation, own_deviation(values))
     reach = -float(stdtrit(scatter.degrees, alpha)) * deviation * math.sqrt(1 + 1 / len(values))
     return Measured(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
-
-
-def hold(
-    ratios: Mapping[str, float], pairs: Sequence[Pair], limits: Mapping[str, Measured] | None, whole: bool
-) -> Findings:
-    """Hold a run's ratios to their limits.
-
-    Args:
-        ratios: of `measured_ratios`.
-        pairs: all that there are.
-        limits: those of this machine's key, None if nothing was measured on it.
-        whole: the run claims to hold every pair, so that one that is missing fails.
-    """
-    failures, notes, held = [], [], 0
-    for pair in pairs:
-        if limits is not None and pair.name not in limits:
-            failures.append(f"{pair.name}: no limit was measured for it")
-        if pair.name not in ratios:
-            if whole:
-                failures.append(f"{pair.name}: not in this run, of {pair.numerator} and {pair.denominator}")
-            continue
-        ratio, measured = ratios[pair.name], (limits or {}).get(pair.name)
-        held += measured is not None or pair.portable is not None
-        if pair.portable is not None and not ratio <= pair.portable:
-            failures.append(f"{pair.name}: {ratio:.3f}, above {pair.portable:g}, the limit on every machine")
-        if measured and not ratio <= measured.high:
-            failures.append(f"{pair.name}: {ratio:.3f}, above {measured.high:.3f} (measured: {measured.center:.3f})")
-        elif measured and ratio < measured.low:
-            notes.append(f"{pair.name}: {ratio:.3f}, below {measured.low:.3f}: its limit is stale, measure it again")
-    names = {pair.name for pair in pairs}
-    failures += [f"{name}: has a limit, but is no pair" for name in limits or {} if name not in names]
-    if whole and not held:
-        failures.append("none of this run's ratios has a limit")
-    return Findings(failures, notes, held)

@@ -1,6 +1,6 @@
 """Whether a run is worse than a stored one: the same benchmarks, their times, and what they noted in `extra_info`.
 
-Runs are the dictionaries that pytest-benchmark writes. Every function returns its failures as lines of text.
+Runs are the dictionaries that pytest-benchmark writes. What cannot be compared counts as a regression.
 """
 
 import json
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.benchmarks.gating.failures import Failure
 from tests.benchmarks.gating.machine import Key, differences
 
 Run = Mapping[str, Any]
@@ -33,18 +34,21 @@ def machine_key(run: Run) -> Key:
     return key
 
 
-def compare(run: Run, earlier: Run, checks: Sequence[TimeCheck], extra: Mapping[str, float]) -> list[str]:
+def compare(run: Run, earlier: Run, checks: Sequence[TimeCheck], extra: Mapping[str, float]) -> list[Failure]:
     """Everything in which `run` falls behind `earlier`. extra: name in extra_info -> percent that it may get worse."""
     ours, theirs = by_name(run), by_name(earlier)
-    failures = [f"{name}: in the stored run, but not in this one" for name in theirs if name not in ours]
-    failures += [f"{name}: in this run, but not in the stored one" for name in ours if name not in theirs]
+    lost = [f"{name}: in the stored run, but not in this one" for name in theirs if name not in ours]
+    new = [f"{name}: in this run, but not in the stored one" for name in ours if name not in theirs]
+    regressions = []
     for name in (name for name in ours if name in theirs):
         found = [check.fails(ours[name]["stats"], theirs[name]["stats"]) for check in checks]
         found += compare_extra(ours[name]["extra_info"], theirs[name]["extra_info"], {**EXACT, **extra})
-        failures += [f"{name}: {line}" for line in found if line]
+        regressions += [f"{name}: {line}" for line in found if line]
     recorded = {field for benchmark in theirs.values() for field in benchmark["extra_info"]}
-    failures += [f"no benchmark of the stored run has {field!r} in its extra_info" for field in extra.keys() - recorded]
-    return failures
+    unknown = extra.keys() - recorded
+    regressions += [f"no benchmark of the stored run has {field!r} in its extra_info" for field in unknown]
+    kinds = {"benchmark missing": lost, "benchmark not in the stored run": new, "regression": regressions}
+    return [Failure(line, kind) for kind, found in kinds.items() for line in found]
 
 
 def by_name(run: Run) -> dict[str, Any]:

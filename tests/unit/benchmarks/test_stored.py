@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import PercentageRegressionCheck
 
+from tests.benchmarks.gating.failures import counted, lines
 from tests.benchmarks.gating.stored import compare, latest, other_machines
 from tests.unit.benchmarks.runs import KEY, run
 
@@ -22,15 +23,18 @@ def test_equal_runs_have_no_failures() -> None:
 
 
 def test_benchmarks_on_one_side_are_named() -> None:
-    assert compare(run({"a": 1, "new": 1}), run({"a": 1, "old": 1}), [], {}) == [
+    failures = compare(run({"a": 1, "new": 1}), run({"a": 1, "old": 1}), [], {})
+    assert lines(failures) == [
         "old: in the stored run, but not in this one",
         "new: in this run, but not in the stored one",
     ]
+    assert counted(failures) == "1 benchmark missing, 1 benchmark not in the stored run"
 
 
 def test_a_slower_benchmark_is_named_from_the_percentage_on() -> None:
     (failure,) = compare(run({"a": 1.2, "b": 1.05}), run({"a": 1.0, "b": 1.0}), [median_check(10)], {})
-    assert failure.startswith("a: Field 'median'")
+    assert failure.line.startswith("a: Field 'median'")
+    assert counted([failure]) == "1 regression"
 
 
 @pytest.mark.parametrize(
@@ -54,12 +58,12 @@ def test_noted_numbers_may_get_worse_by_so_much_in_their_direction(
 ) -> None:
     failures = compare(run({"a": 1}, {field: now}), run({"a": 1}, {field: before}), [], {field: 10})
     assert bool(failures) == fails, failures
-    assert all(line.startswith(f"a: {field} is ") for line in failures)
+    assert all(line.startswith(f"a: {field} is ") for line in lines(failures))
 
 
 def test_one_byte_more_fails_without_being_asked_and_one_less_does_not() -> None:
     (failure,) = compare(run({"a": 1}, {"bytes": 1001}), run({"a": 1}, {"bytes": 1000}), [], {})
-    assert failure == "a: bytes is 1001 and was 1000: 0.1 % worse, 0 % allowed"
+    assert failure.line == "a: bytes is 1001 and was 1000: 0.1 % worse, 0 % allowed"
     assert compare(run({"a": 1}, {"bytes": 999}), run({"a": 1}, {"bytes": 1000}), [], {}) == []
 
 
@@ -80,13 +84,12 @@ def test_speeds_are_held_only_where_asked() -> None:
 )
 def test_what_cannot_be_compared_fails(now: dict[str, Any], before: dict[str, Any], says: str) -> None:
     (failure,) = compare(run({"a": 1}, now), run({"a": 1}, before), [], {})
-    assert says in failure
+    assert says in failure.line
 
 
 def test_holding_what_nothing_noted_fails() -> None:
     (failure,) = compare(run({"a": 1}), run({"a": 1}), [], {"tokens_per_second": 5})
-    assert "no benchmark" in failure
-    assert "tokens_per_second" in failure
+    assert failure.line == "no benchmark of the stored run has 'tokens_per_second' in its extra_info"
 
 
 def store(folder: Path, name: str, **fields: Any) -> None:
