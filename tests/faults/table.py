@@ -13,10 +13,10 @@ INTRODUCTION = """# Known faults of quantization libraries, and the tests that h
 Every fault below was shipped by a library that quantizes or evaluates language models, and is told in its public
 issues, pull requests and history. For each stands what went wrong, where it was seen, how this library stands to it,
 and the tests that go red if it is made here. [`tests/faults/test_catalogue.py`](../tests/faults/test_catalogue.py)
-fails where an entry has no test, where a test that is named does not exist, and where this file is not what
-`python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
+fails where an entry has no test or no planted mistake, where a test that is named does not exist, and where this file
+is not what `python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
 Under "planted" stands how many of the mistakes of [`tests/mutation/faults`](../tests/mutation/faults) turn a test of
-the entry red, each by name; none does not mean that the tests were never seen red, only that no such mistake is kept.
+the entry red, at least one for each; the entry names them. `python -m tests.mutation.planted NAME ...` plants them.
 """
 
 
@@ -31,7 +31,7 @@ def heading(fault: Fault) -> str:
 
 
 def holders(fault: Fault) -> str:
-    """The table's last cell."""
+    """The cell that says how many tests hold it."""
     count = len(fault.tests)
     return f"{count} test{'s' if count > 1 else ''}"
 
@@ -46,8 +46,8 @@ def table() -> Iterator[str]:
     yield "|---|---|---|---|"
     for faults in GROUPS.values():
         for fault in faults:
-            count = len(planted(fault)) or "none"
-            yield f"| [{fault.id}](#{anchor(fault)}) | {fault.title} | {holders(fault)} | {count} |"
+            cells = (f"[{fault.id}](#{anchor(fault)})", fault.title, holders(fault), str(len(planted(fault))))
+            yield f"| {' | '.join(cells)} |"
 
 
 def entry(fault: Fault) -> Iterator[str]:
@@ -58,9 +58,7 @@ def entry(fault: Fault) -> Iterator[str]:
     for test in fault.tests:
         path, _, name = test.partition("::")
         yield f"- [`tests/{path}`](../tests/{path})`::{name}`"
-    if planted(fault):
-        yield f"\nPlanted: {', '.join(planted(fault))}."
-    yield ""
+    yield f"\nPlanted: {', '.join(planted(fault))}.\n"
 
 
 def document() -> str:

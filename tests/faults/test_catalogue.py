@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.catalogue import FAULTS, GROUPS
 from tests.faults.fault import REPOSITORIES, Fault
-from tests.faults.table import DOCUMENT, document
+from tests.faults.table import DOCUMENT, document, planted
 
 TESTS = Path(__file__).parents[1]
 SIZES = {"N": 9, "P": 7, "D": 7, "M": 10, "S": 7, "I": 7, "E": 10, "F": 5}
@@ -65,6 +65,12 @@ def test_all_faults_are_there_in_order() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_an_entry_is_held_by_tests_that_exist(fault: Fault) -> None:
     assert problems(fault) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_a_planted_mistake_turns_a_test_of_the_entry_red(fault: Fault) -> None:
+    """Which `python -m tests.mutation.planted` shows."""
+    assert planted(fault) != []
 
 
 GOOD = Fault(

@@ -17,6 +17,8 @@ from tests.strategies import DTYPES, FLOAT32_MAX, LAYOUTS, bits, generator, norm
 SMALLEST_SCALE = 2.0**-125
 HALF_MIN = {torch.float32: -45, torch.bfloat16: -40, torch.float16: -7, torch.float64: -45}
 """Smallest power of ten that the dtype can hold (subnormals included) and float32 as well."""
+each_kernel = pytest.mark.parametrize("kernels", ["torch", *native.supported()])
+"""Those of this CPU, and the formulas in torch, which every other device takes."""
 
 
 def assert_equals_oracle(weight: Tensor) -> None:
@@ -43,12 +45,14 @@ def test_quotients_are_divided_and_not_multiplied_by_a_reciprocal() -> None:
         assert_equals_oracle(torch.tensor([row]))
 
 
-def test_every_code_is_reached_and_minus_128_is_not() -> None:
-    codes, scales = quantize_rows(torch.arange(-127, 128).float()[None] * 2.0**-10)
+@each_kernel
+def test_every_code_is_reached_and_minus_128_is_not(kernels: str) -> None:
+    with native.override(kernels):
+        codes, scales = quantize_rows(torch.arange(-127, 128).float()[None] * 2.0**-10)
+        beyond, _ = quantize_rows(torch.tensor([[-128.0, 127.0, 128.0]]))
     assert codes.tolist() == [list(range(-127, 128))]
     assert scales.tolist() == [2.0**-10]
-    codes, _ = quantize_rows(torch.tensor([[-128.0, 127.0, 128.0]]))
-    assert codes.tolist() == [[-127, 126, 127]]
+    assert beyond.tolist() == [[-127, 126, 127]]
 
 
 def test_rounding_has_no_bias_towards_zero() -> None:
@@ -135,11 +139,13 @@ def test_huge_rows_stay_finite(value: float) -> None:
     assert dequantize_rows(*quantize_rows(weight)).isfinite().all()
 
 
+@each_kernel
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_weights_get_a_float32_scale(dtype: torch.dtype) -> None:
+def test_half_precision_weights_get_a_float32_scale(dtype: torch.dtype, kernels: str) -> None:
     """An epsilon or an absmax/127 taken in bfloat16 would be off by 2^-9 or more; one float32 rounding is 2^-24."""
     weight = normal((16, 256), seed=4, std=0.02).to(dtype)
-    _, scales = quantize_rows(weight)
+    with native.override(kernels):
+        _, scales = quantize_rows(weight)
     expected = weight.double().abs().amax(dim=1) / 127
     assert scales.dtype == torch.float32
     assert ((scales.double() - expected).abs() <= expected * 2.0**-24).all()
@@ -165,7 +171,7 @@ def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [bits(part) for part in quantize_rows(weight)] == [bits(part) for part in whole]
 
 
-@pytest.mark.parametrize("kernels", ["torch", *native.supported()])
+@each_kernel
 def test_the_largest_floats_stay_finite(kernels: str) -> None:
     """Their scale is rounded down, for 127 times the nearest one is infinite: by one last bit at most, 2^-23 of it. The
     product is rounded by half a bit, 2^-24 of it.

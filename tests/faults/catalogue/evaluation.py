@@ -178,7 +178,8 @@ FAULTS = (
         seen=("bnb#1721", "bnb#1864", "bnb#1996", "lcpp#26223", "tf#37530", "ao#878"),
         here="Bounds are derived and hold from both sides, so that a quantizer that does nothing fails; planted faults "
         "show that the figures of accuracy see them. Every parameter of every test is read by it, and the places that "
-        "may skip a test are listed.",
+        "may skip a test are listed. Of mistakes in the suite none can be planted in the package; what is planted is "
+        "the one of its own gate, which holds a model to itself.",
         tests=(
             "property/test_int8_round_trip.py::test_a_ramp_is_as_wrong_as_255_levels_must_make_it",
             "property/test_blockwise_round_trip.py::test_a_ramp_is_as_wrong_as_16_levels_must_make_it",

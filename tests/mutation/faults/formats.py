@@ -93,4 +93,11 @@ FAULTS = (
         "self.block_size.bit_length()",
         f"{SCHEMES}::test_format_tags_are_the_ones_in_existing_files",
     ),
+    Fault(
+        "block-size-of-minus-1-means-the-row",
+        "schemes.py",
+        "self.block_size not in BLOCK_SIZES",
+        "self.block_size not in (-1, *BLOCK_SIZES)",
+        f"{SCHEMES}::test_block_size_outside_the_list_is_refused_with_the_list",
+    ),
 )

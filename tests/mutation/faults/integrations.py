@@ -199,4 +199,18 @@ FAULTS = (
         "    if not declared:\n",
         f"{CHECKPOINT_CONVERSION_REFUSALS}::test_a_checkpoint_of_bitsandbytes_that_does_not_fit_is_refused",
     ),
+    Fault(
+        "options-of-the-scheme-are-not-written",
+        "integrations/quantization_config.py",
+        "            **asdict(self.scheme),\n",
+        "",
+        f"{QUANTIZATION_CONFIG}::test_what_is_written_is_read_back",
+    ),
+    Fault(
+        "missing-bias-is-left-undefined",
+        "integrations/loading.py",
+        '{**layer.stored, **({} if layer.bias is None else {"bias": layer.bias})}',
+        "layer.stored",
+        f"{LOADING_REFUSALS}::test_a_missing_bias_is_missed_by_name",
+    ),
 )

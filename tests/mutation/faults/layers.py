@@ -148,4 +148,47 @@ FAULTS = (
         "torch.empty(shape[1], dtype=torch.float32",
         f"{TENSOR}::test_the_meta_device_and_empty_stored_have_the_same_layout",
     ),
+    Fault(
+        "scales-stay-behind-in-a-move",
+        "modules.py",
+        "moved = fn(tensor)",
+        'moved = fn(tensor) if name == "weight" else tensor',
+        "tests/contract/battery/test_state.py::test_every_spelling_of_a_move_moves_every_tensor",
+    ),
+    Fault(
+        "scheme-is-saved-as-a-string",
+        "modules.py",
+        "    def extra_repr(self) -> str:\n",
+        "    def get_extra_state(self) -> str:\n        return repr(self.scheme)\n\n    def extra_repr(self) -> str:\n",
+        "tests/contract/battery/test_loading.py::"
+        "test_the_state_is_the_stored_tensors_and_the_bias_and_loads_into_an_empty_layer",
+    ),
+    Fault(
+        "scheme-is-kept-on-the-class",
+        "modules.py",
+        "self.in_features, self.out_features, self.scheme = in_features, out_features, scheme",
+        "self.in_features, self.out_features, type(self).scheme = in_features, out_features, scheme",
+        "tests/faults/test_integration.py::test_i3_layers_of_two_schemes_in_one_process_do_not_share_their_settings",
+    ),
+    Fault(
+        "bound-method-on-its-own-layer",
+        "modules.py",
+        "        self._trainable = True\n",
+        "        self._trainable = True\n        self._checked = self._check_input\n",
+        "tests/faults/test_resources.py::test_f2_a_layer_that_is_dropped_is_freed_at_once",
+    ),
+    Fault(
+        "quantizing-sets-the-precision-of-the-process",
+        "tensor.py",
+        "    weight = weight.detach()\n",
+        '    torch.set_float32_matmul_precision("high")\n    weight = weight.detach()\n',
+        "tests/faults/test_process_state.py::test_i6_using_everything_leaves_the_process_as_it_was",
+    ),
+    Fault(
+        "fused-projections-share-a-scale",
+        "tensor.py",
+        "codes, scales = quantize_rows(weight)",
+        "codes, scales = quantize_rows(weight.reshape(1, -1))\n        scales = scales.repeat(len(weight))",
+        "tests/faults/test_phi3.py::test_i7_a_part_of_a_fused_layer_is_the_layer_of_that_part",
+    ),
 )

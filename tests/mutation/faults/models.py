@@ -192,4 +192,11 @@ FAULTS = (
         "    for name in selection.chosen[:-1]:\n",
         f"{CONVERT}::test_the_chosen_layers_are_replaced_in_place_and_nothing_else_is_touched",
     ),
+    Fault(
+        "every-layer-is-found-by-a-walk-over-the-model",
+        "convert.py",
+        "layer = model.get_submodule(name)",
+        "layer = dict(model.named_modules())[name]",
+        "tests/faults/test_growth.py::test_f4_calls_grow_no_faster_than_the_model",
+    ),
 )

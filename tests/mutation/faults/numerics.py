@@ -49,14 +49,14 @@ FAULTS = (
         "numerics/int8.py",
         "QMAX = 127",
         "QMAX = 128",
-        f"{INT8}::test_codes_and_scales_equal_the_oracle",
+        f"{INT8}::test_every_code_is_reached_and_minus_128_is_not",
     ),
     Fault(
         "int8-scale-in-the-dtype-of-the-weight",
         "numerics/int8.py",
         "scale = absmax / QMAX",
         "scale = (absmax.to(weight.dtype) / QMAX).float()",
-        f"{QUANTIZING}::test_sizes_with_tails",
+        f"{INT8}::test_half_precision_weights_get_a_float32_scale",
     ),
     Fault(
         "int8-quotient-in-the-dtype-of-the-weight",
@@ -183,5 +183,26 @@ FAULTS = (
         "        codes -= lower.to(torch.uint8)\n",
         "        break\n",
         "tests/unit/test_double_quantization.py::test_a_level_beyond_the_largest_float_gives_way_to_the_next_lower_one",
+    ),
+    Fault(
+        "int8-epsilon-of-the-dtype-of-the-weight",
+        "numerics/int8.py",
+        "scale = absmax / QMAX",
+        "scale = (absmax / QMAX).clamp(min=torch.finfo(weight.dtype).eps)",
+        f"{INT8}::test_half_precision_weights_get_a_float32_scale",
+    ),
+    Fault(
+        "int8-scale-of-all-256-codes",
+        "numerics/int8.py",
+        "absmax / QMAX",
+        "absmax / 127.5",
+        f"{INT8}::test_every_code_is_reached_and_minus_128_is_not",
+    ),
+    Fault(
+        "blockwise-zero-blocks-divide-by-zero",
+        "numerics/blockwise.py",
+        "(1.0 / largest.clamp(min=SMALLEST_DIVISOR)).clamp_(max=LARGEST)",
+        "1.0 / largest",
+        f"{BLOCKWISE}::test_zero_blocks_get_the_zero_code_and_leave_their_neighbours_alone",
     ),
 )
