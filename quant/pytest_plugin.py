@@ -89,9 +89,9 @@ def pytest_load_initial_conftests(
     for name, value in pairwise(options):
         if name in VALUED and value in folders:
             folders.remove(value)
-    _require_own_configuration(early_config, options)
     result = yield
     free = [name for name in SHORT if _is_free(parser, name, options)]
+    _require_own_configuration(early_config, options, (*free, *LONG))
     for index, argument in enumerate(options):
         name, equals, value = argument.partition("=")
         if name in free:
@@ -99,14 +99,14 @@ def pytest_load_initial_conftests(
     return result
 
 
-def _require_own_configuration(config: pytest.Config, options: list[str]) -> None:
+def _require_own_configuration(config: pytest.Config, options: list[str], ours: tuple[str, ...]) -> None:
     """Raises:
-    pytest.UsageError: pytest has taken a value of ours for tests, and looked for its configuration around it.
+    pytest.UsageError: pytest has taken a value of `ours` for tests, and looked for its configuration around it.
     """
     here, known = config.invocation_params.dir, config.known_args_namespace
     for name, value in pairwise([] if known.inifilename or known.rootdir else options):
         path = (here / value).resolve()
-        if name in (*VALUED, *LONG) and path.exists() and here not in (path, *path.parents):
+        if name in ours and path.exists() and here not in (path, *path.parents):
             raise pytest.UsageError(
                 f"pytest has taken {value} for tests and looked for its configuration there: write {name}={value}"
             )

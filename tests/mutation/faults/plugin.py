@@ -173,7 +173,7 @@ FAULTS = (
     Fault(
         "another-projects-configuration-is-taken",
         "pytest_plugin.py",
-        "    _require_own_configuration(early_config, options)\n",
+        "    _require_own_configuration(early_config, options, (*free, *LONG))\n",
         "",
         f"{OPTIONS}::test_a_path_elsewhere_that_pytest_takes_for_tests_is_refused",
     ),

@@ -70,6 +70,17 @@ def test_a_path_elsewhere_that_pytest_takes_for_tests_is_refused(pytester: pytes
         result.stdout.fnmatch_lines(["configfile: tox.ini"])
 
 
+def test_a_path_elsewhere_of_the_projects_own_option_is_its_own_matter(pytester: pytest.Pytester) -> None:
+    """In every project of an environment that has the plugin, whether it is used or not."""
+    other = pytester.path.parent / f"{pytester.path.name}-theirs"
+    other.mkdir()
+    pytester.makepyfile(SHOWN)
+    pytester.makeconftest(CLAIM)
+    result = pytester.runpytest_inprocess("-s", "--model", str(other))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"own: {other} *"])
+
+
 def test_short_options_are_ours_where_another_option_is_required(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SHOWN)
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--env', required=True)\n")
