@@ -1,5 +1,6 @@
 """What is counted in place of time: calls of Python functions, operations of torch and the storages that they make."""
 
+import gc
 import sys
 import types
 from collections.abc import Callable
@@ -30,17 +31,24 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Python functions called by `work` in this thread, but for the waiting for others."""
+    """Python functions called by `work` in this thread, but for the waiting for others.
+
+    Nothing is collected meanwhile: what earlier tests have left would be finalized by Python functions too.
+    """
     count = 0
 
     def counted(frame: types.FrameType, event: str, argument: object) -> None:
         nonlocal count
         count += event == "call" and frame.f_globals.get("__name__") not in WAITING
 
-    before = sys.getprofile()
+    before, collects = sys.getprofile(), gc.isenabled()
+    gc.collect()
+    gc.disable()
     sys.setprofile(counted)
     try:
         work()
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
     return count
