@@ -5,8 +5,8 @@
 
 runs once for each scheme: `pytest --model=./my-model --text=held_out.txt --schemes=w8a16,nf4`. What is the same every
 time goes into pytest's configuration as `quant_model`, `quant_text`, `quant_schemes`, `quant_thresholds`, which the
-options override. `--update-thresholds` measures and writes what later runs are held to; its tests are skipped, for
-nothing was judged. Budgets, which need no record, are judged all the same.
+options override. `--update-thresholds` measures and writes what later runs are held to; its tests are skipped in the
+end, for nothing has held them. Budgets, which need no record, are judged all the same.
 
 Thin: options and fixtures, the work is done in `quant.accuracy_gate` and `quant.gated_model`. pytest loads this file in
 every run where the package is installed, so nothing here imports torch before a test asks for a fixture.

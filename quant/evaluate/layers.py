@@ -5,7 +5,7 @@ measurement of losses tells it from the recorded one. The names and formats of t
 scheme of our layers, and of other libraries' what the weight says of itself, which need not be all that sets it apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from quant.evaluate.thresholds import UPDATE
 from quant.modules import QuantizedLinear
 
 SHOWN = 5
-"""Layers that a message names."""
+"""Names in a message."""
 
 PLAIN = (Tensor, nn.Parameter)
 """Classes of weights that say nothing of their format."""
@@ -68,16 +68,26 @@ def _weight_format(weight: Tensor) -> str:
 def check_layers(recorded: Formats, now: Formats) -> Check:
     """A regression where any layer is in another format than it was, is new, or is gone."""
     then, today = _format_of(recorded), _format_of(now)
-    differing = [name for name in dict.fromkeys([*then, *today]) if then.get(name) != today.get(name)]
-    if not differing:
+    names = differing(then, today)
+    if not names:
         return Check("layers", Verdict.PASS, f"layers in the recorded formats ({counted(now)}): pass")
-    lines = [f"{name} was {then.get(name, 'not there')}, is {today.get(name, 'gone')}" for name in differing[:SHOWN]]
-    more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+    lines = [f"{name} was {then.get(name, 'not there')}, is {today.get(name, 'gone')}" for name in names]
     text = (
-        f"layers in other formats than recorded: {'; '.join(lines)}{more}: if the change is meant, record it with "
+        f"layers in other formats than recorded: {first_of(lines, '; ')}: if the change is meant, record it with "
         f"{UPDATE}: {Verdict.REGRESSION.value}"
     )
     return Check("layers", Verdict.REGRESSION, text)
+
+
+def differing(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names that have another value than they had, are new, or are gone."""
+    return [name for name in dict.fromkeys([*then, *now]) if then.get(name) != now.get(name)]
+
+
+def first_of(items: Sequence[str], separator: str) -> str:
+    """The first `SHOWN`, and how many more there are."""
+    more = f", and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return f"{separator.join(items[:SHOWN])}{more}"
 
 
 def counted(formats: Formats) -> str:

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from quant.dtypes import dtype_name
 from quant.evaluate.gates import Check, Verdict
+from quant.evaluate.layers import differing, first_of
 from quant.evaluate.thresholds import UPDATE
 from quant.modules import QuantizedLinear
 
 DIGITS = 16
 """Hexadecimal digits that are kept of a SHA-256: it tells changes, and is no defence against an attack."""
-SHOWN = 5
-"""Parameters that a message names."""
 
 
 def float_digests(model: nn.Module) -> dict[str, str]:
@@ -38,13 +37,12 @@ def float_digests(model: nn.Module) -> dict[str, str]:
 
 def check_parameters(recorded: Mapping[str, str], now: Mapping[str, str]) -> Check:
     """A regression where any has other bits than it had, is new, or is gone."""
-    differing = [name for name in dict.fromkeys([*recorded, *now]) if recorded.get(name) != now.get(name)]
-    if not differing:
+    names = differing(recorded, now)
+    if not names:
         return Check("floats", Verdict.PASS, f"{len(now)} float parameters have the recorded bits: pass")
-    more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
     text = (
-        f"float parameters with other bits than recorded: {', '.join(differing[:SHOWN])}{more}: if the change is "
-        f"meant, record it with {UPDATE}: {Verdict.REGRESSION.value}"
+        f"float parameters with other bits than recorded: {first_of(names, ', ')}: if the change is meant, record it "
+        f"with {UPDATE}: {Verdict.REGRESSION.value}"
     )
     return Check("floats", Verdict.REGRESSION, text)
 

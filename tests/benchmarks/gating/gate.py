@@ -51,7 +51,7 @@ GATE = pytest.StashKey[Gate]()
 
 
 def find_failures(config: pytest.Config) -> Gate:
-    """Compare and hold this session's run, once; a second call gives the same gate."""
+    """Compare and hold what was timed, once; a second call gives the same gate."""
     benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
     gate = config.stash.setdefault(GATE, Gate({}))
     if gate.failures is not None:

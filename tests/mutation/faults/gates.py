@@ -141,8 +141,8 @@ FAULTS = (
     Fault(
         "a-layer-in-another-format-passes",
         "evaluate/layers.py",
-        "if then.get(name) != today.get(name)]",
-        "if (name in then) != (name in today)]",
+        "if then.get(name) != now.get(name)]",
+        "if (name in then) != (name in now)]",
         f"{LAYERS}::test_a_layer_left_one_more_and_one_less_are_regressions_by_name",
     ),
     Fault(
