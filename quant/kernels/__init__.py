@@ -23,24 +23,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.kernels import cpu, reference
+from quant.kernels import cpu, cuda, reference
 
 _library: Any = torch.library.Library("quant", "DEF")  # type: ignore[no-untyped-call]
 _BLOCKWISE = "Tensor packed, Tensor absmax, Tensor? absmax_scale, Tensor? absmax_offset, str codebook, int block_size"
 
-Takes = Callable[[Tensor, int], bool]
-"""(x, its number of rows) -> whether the implementation computes with x."""
+Takes = Callable[..., bool]
+"""(x, its number of rows, the op's other operands) -> whether the implementation computes with them."""
 Implementation = Callable[..., Tensor]
 
 IMPLEMENTATIONS: dict[str, tuple[tuple[Takes, Implementation], ...]] = {
     "w8a16_linear": (
         (cpu.takes_few_int8, cpu.w8a16_linear_few_rows),
         (cpu.takes, cpu.w8a16_linear_many_rows),
+        (cuda.takes_int8, cuda.w8a16_linear),
         (reference.takes, reference.w8a16_linear),
     ),
     "blockwise_linear": (
         (cpu.takes_few_blockwise, cpu.blockwise_linear_few_rows),
         (cpu.takes, cpu.blockwise_linear_many_rows),
+        (cuda.takes_few_blockwise, cuda.blockwise_linear_few_rows),
+        (cuda.takes_bitsandbytes, cuda.blockwise_linear_bitsandbytes),
+        (cuda.takes_many_blockwise, cuda.blockwise_linear_many_rows),
         (reference.takes, reference.blockwise_linear),
     ),
     "w8a16_grad_input": ((reference.takes, reference.w8a16_grad_input),),
@@ -49,11 +53,13 @@ IMPLEMENTATIONS: dict[str, tuple[tuple[Takes, Implementation], ...]] = {
 """Op -> (predicate, implementation) in order of preference; the last one takes everything."""
 
 
-def dispatch(op: str, x: Tensor) -> Implementation:
-    """The implementation of `op` (a key of `IMPLEMENTATIONS`) for x [..., in], or for the gradient it is given."""
+def dispatch(op: str, x: Tensor, *operands: Any) -> Implementation:
+    """The implementation of `op` (a key of `IMPLEMENTATIONS`) for x [..., in], or for the gradient it is given, and the
+    op's other operands.
+    """
     rows = x.numel() // x.shape[-1] if x.dim() and x.shape[-1] else 0
     for takes, implementation in IMPLEMENTATIONS[op]:
-        if takes(x, rows):
+        if takes(x, rows, *operands):
             return implementation
     raise AssertionError(f"no implementation of {op} takes {x.dtype} on {x.device}")
 
@@ -101,7 +107,7 @@ def _define(name: str, arguments: str, fake: Callable[..., Tensor]) -> Callable[
     """Define quant::`name`, computed by `dispatch`; `fake` gives the shape of the result."""
 
     def compute(x: Tensor, *operands: Any) -> Tensor:
-        return dispatch(name, x)(x, *operands)
+        return dispatch(name, x, *operands)(x, *operands)
 
     _library.define(f"{name}({arguments}) -> Tensor")
     _library.impl(name, compute, "CompositeExplicitAutograd")

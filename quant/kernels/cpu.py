@@ -59,17 +59,17 @@ FEW_BLOCKWISE = {"avx512": 24, "avx2": 8, "neon": 8, "portable": 1}
 has those of `avx2`, unmeasured: it ran under emulation only."""
 
 
-def takes(x: Tensor, rows: int) -> bool:
+def takes(x: Tensor, rows: int, *operands: Any) -> bool:
     """Whether there are native kernels for x."""
     return native.reads(x)
 
 
-def takes_few_int8(x: Tensor, rows: int) -> bool:
+def takes_few_int8(x: Tensor, rows: int, *operands: Any) -> bool:
     """Whether the kernels for few rows are the faster ones for x of `rows` rows, with int8 weights."""
     return native.reads(x) and rows <= FEW_INT8[native.variant()]
 
 
-def takes_few_blockwise(x: Tensor, rows: int) -> bool:
+def takes_few_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
     """Likewise with 4-bit weights."""
     return native.reads(x) and rows <= FEW_BLOCKWISE[native.variant()]
 

@@ -10,6 +10,8 @@ thread count, since the sum of floats follows the BLAS's blocking; tests hold it
 instead.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +21,7 @@ from quant.numerics.double_quantization import dequantize_absmax
 from quant.numerics.int8 import dequantize_rows
 
 
-def takes(x: Tensor, rows: int) -> bool:
+def takes(x: Tensor, rows: int, *operands: Any) -> bool:
     """Everything."""
     return True
 

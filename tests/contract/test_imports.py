@@ -13,8 +13,8 @@ import pytest
 import quant
 
 PACKAGE = Path(quant.__file__).parent
-OPTIONAL = ("transformers", "bitsandbytes")
-ALLOWED = ("integrations/", "reference_model/train.py")
+OPTIONAL = ("transformers", "bitsandbytes", "triton")
+ALLOWED = ("integrations/", "kernels/cuda/", "reference_model/train.py")
 """The only files, relative to the package, that may import them."""
 
 PROGRAM = """
@@ -74,7 +74,7 @@ def test_every_public_name_exists(fresh: dict[str, object]) -> None:
     assert fresh["missing"] == []
 
 
-def test_only_the_integrations_and_the_training_script_import_optional_libraries() -> None:
+def test_only_the_integrations_the_kernels_for_gpus_and_the_training_script_import_optional_libraries() -> None:
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     assert len(files) > 15
     offenders = {

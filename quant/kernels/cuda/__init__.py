@@ -1,0 +1,106 @@
+"""The products on NVIDIA GPUs, from compute capability 8.0: Triton kernels, and bitsandbytes' where it has them.
+
+| product | rows of x | by | the CPU's bits |
+|---|---|---|---|
+| W8A16 | one | `w8a16`, on the CUDA cores | yes |
+| W8A16 | more | `w8a16`, int8 x int8 on tensor cores | yes |
+| NF4, FP4, INT4 | up to `FEW_ROWS` | `blockwise`, on the CUDA cores | yes |
+| NF4, FP4 | more, float16 and bfloat16 | bitsandbytes' `gemm_4bit`, where it is installed | no |
+| NF4, FP4, INT4 | more, float16 and bfloat16 | `dequantizing`, on tensor cores | no |
+
+Integer sums do not depend on their order, so the integer products give the bits that `quant.kernels.cpu` specifies, and
+a row's output does not depend on how many rows there are. Where exact sums cost too much (`blockwise` says how much),
+weights are rounded to the dtype of x as a float layer has them, and a bound is held instead. What is left to
+`quant.kernels.reference`: float64, float32 with many rows of 4-bit weights, gradients, other GPUs, in_features beyond
+131072 (W8A16) or no multiple of 16 (4 bits).
+
+bitsandbytes' op takes our tensors as they are: codes, absmax and double quantization are laid out alike. It chooses
+between kernels that it has measured on many GPUs, some of which write the whole weight in floats.
+
+No kernel here has run on a GPU yet. Each runs under Triton's interpreter on the CPU, against the oracle, and is
+compiled to machine code for several generations of GPUs (`tests/unit/cuda`); tile sizes are unmeasured.
+
+Triton and bitsandbytes are imported by the first product that needs them: Triton comes with the CUDA builds of torch.
+"""
+
+import functools
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quant.kernels.cuda import bitsandbytes_op
+
+FEW_ROWS = 8
+"""Up to so many rows 4-bit products are exact. Unmeasured; each program multiplies up to 4 rows, so the weight is read
+twice at most, the second time from the cache where it fits.
+"""
+LARGEST_K = 131072
+"""Inputs up to which sums of int8 products fit 32 bits: 131072 * 128 * 127 < 2^31."""
+GROUP = 16
+"""4-bit weights are read in groups of so many inputs."""
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def takes_int8(x: Tensor, rows: int, *operands: Any) -> bool:
+    """Whether there are kernels for x and int8 weights."""
+    return _on_gpu(x) and x.shape[-1] <= LARGEST_K
+
+
+def takes_few_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
+    """Whether there are exact ones for x and 4-bit weights."""
+    return rows <= FEW_ROWS and _on_gpu(x) and x.shape[-1] % GROUP == 0
+
+
+def takes_many_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
+    """Whether there are ones that dequantize to the dtype of x."""
+    return _on_gpu(x) and x.dtype != torch.float32 and x.shape[-1] % GROUP == 0
+
+
+def takes_bitsandbytes(x: Tensor, rows: int, *operands: Any) -> bool:
+    """Whether bitsandbytes has an op for x and the weight; `operands` are those of `blockwise_linear` after x."""
+    return takes_many_blockwise(x, rows) and bitsandbytes_op.takes(x, *operands)
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda and x.dtype in _DTYPES and type(x) in _PLAIN and _is_supported(x.device)
+
+
+@functools.cache
+def _is_supported(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 and int8 on tensor cores, and Triton compiles for it."""
+    return (
+        torch.version.hip is None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+        and importlib.util.find_spec("triton") is not None
+    )
+
+
+def w8a16_linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
+    """x [..., in], codes int8 [out, in], scales float32 [out], bias [out] -> [..., out] in x's dtype, with the bits of
+    the CPU.
+    """
+    from quant.kernels.cuda import w8a16  # noqa: PLC0415
+
+    return w8a16.linear(x, codes, scales, bias)
+
+
+def blockwise_linear_few_rows(x: Tensor, *operands: Any) -> Tensor:
+    """As `quant.kernels.reference.blockwise_linear`, with the bits of the CPU."""
+    from quant.kernels.cuda import blockwise  # noqa: PLC0415
+
+    return blockwise.linear(x, *operands)
+
+
+def blockwise_linear_many_rows(x: Tensor, *operands: Any) -> Tensor:
+    """As `quant.kernels.reference.blockwise_linear`, with weights rounded to x's dtype."""
+    from quant.kernels.cuda import dequantizing  # noqa: PLC0415
+
+    return dequantizing.linear(x, *operands)
+
+
+def blockwise_linear_bitsandbytes(x: Tensor, *operands: Any) -> Tensor:
+    """Likewise, by bitsandbytes."""
+    return bitsandbytes_op.linear(x, *operands)

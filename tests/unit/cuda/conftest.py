@@ -1,0 +1,28 @@
+"""The kernels for GPUs, run on the CPU by Triton's interpreter, and a CPU that the table takes for a GPU."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from quant import native
+from quant.kernels import cuda
+from tests.unit.cuda.interpreter import interpreted_kernels
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> Iterator[None]:
+    """Kernels run under the interpreter."""
+    if sys.platform != "linux":
+        pytest.skip("Triton is published for Linux only")
+    with interpreted_kernels():
+        yield
+
+
+@pytest.fixture
+def gpu(interpreted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tensors on the CPU are taken for ones on a GPU."""
+    monkeypatch.setattr(cuda, "_on_gpu", lambda x: x.dtype in (torch.float32, torch.float16, torch.bfloat16))
+    with native.override("torch"):
+        yield

@@ -1,0 +1,102 @@
+"""The integer products for GPUs compute the oracle's bits, under Triton's interpreter: widths and row counts on both
+sides of every tile, dtypes, biases, strides, edge rows and edge scales.
+"""
+
+import pytest
+import torch
+
+from quant import kernels
+from quant.kernels import cuda
+from quant.schemes import W8A16, Scheme
+from tests.strategies import normal, scheme_id
+from tests.unit.native.edges import edge_rows, edge_weight
+from tests.unit.native.operands import DTYPES, SCHEMES, Int8Weight, assert_rows, assert_same_bits, random_weight
+
+pytestmark = pytest.mark.usefixtures("gpu")
+WIDTHS = (16, 32, 48, 240, 256, 272)
+"""Inputs on both sides of the 256 that a step of 4-bit weights takes; whole groups of 16."""
+ODD_WIDTHS = (1, 3, 63, 65, 127, 129, 511, 513)
+"""Inputs that only int8 weights have kernels for, on both sides of their tiles."""
+
+
+def name_of(scheme: Scheme, x: torch.Tensor, *operands: object) -> str:
+    op = "w8a16_linear" if scheme == W8A16() else "blockwise_linear"
+    implementation = kernels.dispatch(op, x, *operands)
+    return f"{implementation.__module__}.{implementation.__name__}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_few_rows_of_every_dtype(scheme: Scheme, dtype: torch.dtype) -> None:
+    """One row, and as many as are multiplied at once, one more than that, and the most."""
+    for index, rows in enumerate((1, 2, 4, 5, cuda.FEW_ROWS)):
+        out_features, in_features = (1, 7, 8, 9, 17)[index], WIDTHS[index]
+        weight = random_weight(scheme, out_features, in_features)
+        x = normal((rows, in_features), seed=2).to(dtype)
+        bias = (None, normal((out_features,), seed=3), normal((out_features,), seed=3).to(dtype))[index % 3]
+        assert_rows(weight.linear(x, bias), weight.expected(x, bias), (rows, out_features, in_features))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16, 17, 64, 65, 128, 129])
+def test_int8_tiles_of_every_size(rows: int) -> None:
+    for out_features, in_features in zip((1, 3, 63, 64, 65, 127, 2, 5), ODD_WIDTHS, strict=True):
+        weight = random_weight(W8A16(), out_features, in_features)
+        x = normal((min(rows, 3), in_features), seed=2)
+        expected = weight.expected(x)
+        y = weight.linear(x.repeat(-(-rows // len(x)), 1)[:rows])
+        assert_rows(y, (expected * rows)[:rows], (rows, out_features, in_features))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_edge_rows_and_scales(scheme: Scheme, dtype: torch.dtype) -> None:
+    """Zeros, subnormals, the ends of float32, NaN and infinities, and scales so large that float32 lanes overflow."""
+    x = edge_rows(80, dtype)
+    weight = edge_weight(scheme, 11, 80)
+    expected = weight.expected(x)
+    for row in range(len(x)):
+        assert_rows(weight.linear(x[row : row + 1]), expected[row : row + 1], row)
+    if scheme == W8A16():
+        assert_rows(weight.linear(x), expected, "all rows")
+    else:
+        for start in range(0, len(x), cuda.FEW_ROWS):
+            assert_rows(weight.linear(x[start : start + cuda.FEW_ROWS]), expected[start : start + cuda.FEW_ROWS], start)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_largest_sums_of_int8_products_fit(rows: int) -> None:
+    """Both digits at their ends: q = 32767 is (127, 127), q = -32767 is (-128, -127), and codes are of one sign."""
+    k = cuda.LARGEST_K
+    codes = torch.full((2, k), 127, dtype=torch.int8)
+    codes[1] = -127
+    weight = Int8Weight(codes, torch.ones(2))
+    for sign in (1.0, -1.0):
+        # The sum is 127 * 32767 * k, which float64 holds exactly.
+        exact = sign * 127 * 32767 * k / 32767
+        assert weight.linear(torch.full((rows, k), sign)).tolist() == [[exact, -exact]] * rows
+
+
+def test_more_inputs_than_sums_hold_are_left_to_torch() -> None:
+    assert "cuda" in name_of(W8A16(), torch.empty(1, cuda.LARGEST_K, device="meta"))
+    assert "reference" in name_of(W8A16(), torch.empty(1, cuda.LARGEST_K + 1, device="meta"))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_strides_and_leading_dimensions(scheme: Scheme) -> None:
+    weight = random_weight(scheme, 9, 64)
+    x = normal((2, 3, 64), seed=2)
+    expected = weight.expected(x.view(-1, 64))
+    assert_rows(weight.linear(x).view(-1, 9), expected)
+    wide = torch.zeros(2, 3, 128)
+    wide[..., ::2] = x
+    assert_rows(weight.linear(wide[..., ::2]).view(-1, 9), expected)
+    assert weight.linear(x[:0]).shape == (0, 3, 9)
+    assert_rows(weight.linear(x[0, 0])[None], expected[:1])
+
+
+def test_int8_codes_of_any_strides() -> None:
+    weight = random_weight(W8A16(), 9, 64)
+    assert isinstance(weight, Int8Weight)
+    x = normal((2, 64), seed=2)
+    turned = Int8Weight(weight.codes.t().contiguous().t(), weight.scales)
+    assert_same_bits(turned.linear(x), weight.linear(x))
