@@ -12,7 +12,7 @@ Integer sums do not depend on their order, so the integer products give the bits
 a row's output does not depend on how many rows there are. Where exact sums cost too much (`blockwise` says how much),
 weights are rounded to the dtype of x as a float layer has them, and a bound is held instead. What is left to
 `quant.kernels.reference`: float64, float32 with many rows of 4-bit weights, gradients, other GPUs, in_features beyond
-131072 (W8A16) or no multiple of 16 (4 bits).
+131072 (W8A16) or no multiple of 16 (4 bits), and Triton before 3.7.
 
 bitsandbytes' op takes our tensors as they are: codes, absmax and double quantization are laid out alike. It chooses
 between kernels that it has measured on many GPUs, some of which write the whole weight in floats.
@@ -25,6 +25,7 @@ Triton and bitsandbytes are imported by the first product that needs them: Trito
 
 import functools
 import importlib.util
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ LARGEST_K = 131072
 """Inputs up to which sums of int8 products fit 32 bits: 131072 * 128 * 127 < 2^31."""
 GROUP = 16
 """4-bit weights are read in groups of so many inputs."""
+OLDEST_TRITON = (3, 7)
+"""That of torch 2.12 and 2.13. With earlier ones nothing here is tested, so torch multiplies."""
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -74,8 +77,16 @@ def _is_supported(device: torch.device) -> bool:
     return (
         torch.version.hip is None
         and torch.cuda.get_device_capability(device) >= (8, 0)
-        and importlib.util.find_spec("triton") is not None
+        and has_triton()
     )
+
+
+def has_triton() -> bool:
+    """Whether Triton is installed, and not older than `OLDEST_TRITON`."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    major, minor, *_ = version("triton").split(".")
+    return (int(major), int(minor)) >= OLDEST_TRITON
 
 
 def w8a16_linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:

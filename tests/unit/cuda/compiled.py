@@ -112,7 +112,7 @@ class MachineCode:
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(self.compiled.asm["cubin"])
             file.flush()
-            command = [tool, "-res-usage", file.name]
+            command = [str(tool), "-res-usage", file.name]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         (line,) = re.findall(r"REG:.*", output)
         return {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", line)}

@@ -2,6 +2,8 @@
 sides of every tile, dtypes, biases, strides, edge rows and edge scales.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,15 @@ from quant.kernels import cuda
 from quant.schemes import W8A16, Scheme
 from tests.strategies import normal, scheme_id
 from tests.unit.native.edges import edge_rows, edge_weight
-from tests.unit.native.operands import DTYPES, SCHEMES, Int8Weight, assert_rows, assert_same_bits, random_weight
+from tests.unit.native.operands import (
+    DTYPES,
+    SCHEMES,
+    BlockWeight,
+    Int8Weight,
+    assert_rows,
+    assert_same_bits,
+    random_weight,
+)
 
 pytestmark = pytest.mark.usefixtures("gpu")
 WIDTHS = (16, 32, 48, 240, 256, 272)
@@ -100,3 +110,22 @@ def test_int8_codes_of_any_strides() -> None:
     x = normal((2, 64), seed=2)
     turned = Int8Weight(weight.codes.t().contiguous().t(), weight.scales)
     assert_same_bits(turned.linear(x), weight.linear(x))
+
+
+@pytest.mark.parametrize("scheme", [W8A16(), SCHEMES[1]], ids=scheme_id)
+def test_rows_of_several_chunks(scheme: Scheme) -> None:
+    """The largest activation is in the last of the pieces that a row is read in."""
+    width = 2 * cuda.activations.CHUNK + 32
+    weight, x = random_weight(scheme, 3, width), normal((2, width), seed=2)
+    x[:, -1] = 9.0
+    assert_rows(weight.linear(x), weight.expected(x))
+    assert_rows(weight.linear(x[:1]), weight.expected(x[:1]))
+
+
+def test_codes_that_begin_anywhere() -> None:
+    weight = random_weight(SCHEMES[1], 5, 64)
+    assert isinstance(weight, BlockWeight)
+    x = normal((2, 64), seed=2)
+    shifted = torch.cat([weight.packed[:3], weight.packed])[3:]
+    assert shifted.data_ptr() % 8
+    assert_same_bits(replace(weight, packed=shifted).linear(x), weight.linear(x))

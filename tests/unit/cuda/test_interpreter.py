@@ -18,7 +18,7 @@ def test_a_fused_multiply_add_rounds_once(dtype: str) -> None:
     values = (normal((3, 500), seed=1).double() + normal((3, 500), seed=2).double() * 2.0**-28).numpy().astype(dtype)
     # Where a sum nearly cancels, rounding the product first loses most of it.
     values[2, ::2] = -values[0, ::2] * values[1, ::2]
-    expected = [integer_oracle.fma(*map(float, row), dtype) for row in values.T]
+    expected = [integer_oracle.fma(float(a), float(b), float(c), dtype) for a, b, c in values.T]
     assert fused(*values).tolist() == expected
     assert (values[0] * values[1] + values[2]).tolist() != expected
 

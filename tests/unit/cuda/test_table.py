@@ -1,5 +1,6 @@
 """Which tensors the table takes for ones on a GPU, and what importing the package leaves alone."""
 
+import importlib.util
 import types
 
 import pytest
@@ -50,8 +51,17 @@ def test_amd_gpus_and_installs_without_triton_are_torch_s(ampere: None, monkeypa
     assert not on_gpu()
     monkeypatch.setattr(torch.version, "hip", None)
     cuda._is_supported.cache_clear()
-    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not on_gpu()
+
+
+@pytest.mark.parametrize(("version", "taken"), [("3.6.1", False), ("3.7.0", True), ("3.10.0+git1a2b3c", True)])
+def test_old_versions_of_triton_are_not_used(
+    ampere: None, monkeypatch: pytest.MonkeyPatch, version: str, taken: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(cuda, "version", lambda name: version)
+    assert on_gpu() is taken
 
 
 def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
