@@ -102,7 +102,8 @@ def test_the_oldest_version_that_is_allowed_is_run(package: str) -> None:
     pinned = re.search(rf"^{package}==(\S+)", read("constraints.txt"), re.MULTILINE)
     assert line
     assert pinned
-    own, beside = set(), set()
+    own: set[str] = set()
+    beside: set[str] = set()
     for factor, requirement in factor_pins():
         if requirement.name == package:
             version = str(requirement.specifier).removeprefix("==")
