@@ -51,7 +51,7 @@ def test_documents_name_what_is_there(document: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[a file](docs/gone.md)",
+        "[a file](gone.md)",
         "[a heading](#gone)",
         "[a heading](docs/benchmarks.md#gone)",
         "`python -m tests.gone`",
