@@ -1,16 +1,20 @@
 """What runs by itself is what the documents say: the CI script, the nightly matrix, and the pins."""
 
+import configparser
 import itertools
 import re
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("mypy", "pre-commit", "pytest", "ruff", "setuptools", "tox")
+CHECKS = {"ruff check .", "ruff format --check .", "mypy", "lint-imports", "actionlint", "zizmor --offline .github"}
 
 
 def read(path: str) -> str:
@@ -26,8 +30,8 @@ def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
 
 
 def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
-    """Benchmarks, once and untimed, and the limits on coverage and on slow tests, which are pytest's options on the
-    README's own command.
+    """Benchmarks, once and untimed, the tests of the linters, and the limits on coverage and on slow tests, which are
+    pytest's options on the README's own command.
     """
     script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
     assert [line.rpartition("&& ")[2] for line in script] == [
@@ -35,6 +39,7 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
         '.venv/bin/python -m pytest -m "not gpu"',
         "unset PYTEST_ADDOPTS",
         ".venv/bin/python -m pytest tests/benchmarks",
+        "python -m pytest tests/contract/test_linters.py",
     ]
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
     suite, benchmarks = (step for step in steps if "-m pytest" in step.get("run", ""))
@@ -57,15 +62,69 @@ def test_names_are_expanded_as_tox_does() -> None:
     assert expand("a{1,2}-b{3,4}, lint,c{5}") == {"a1-b3", "a1-b4", "a2-b3", "a2-b4", "lint", "c5"}
 
 
+def tox_ini() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(read("tox.ini"))
+    return parser
+
+
+def nightly_matrix() -> list[str]:
+    workflow = yaml.safe_load(read(".github/workflows/nightly.yml"))
+    names: list[str] = workflow["jobs"]["tox"]["strategy"]["matrix"]["environment"]
+    return names
+
+
+def factor_pins() -> list[tuple[str, Requirement]]:
+    """(factor, what an environment with this factor installs) of tox.ini."""
+    lines = tox_ini()["testenv"]["deps"].strip().splitlines()
+    pins = [line.partition(":")[::2] for line in lines if not line.startswith("#")]
+    return [(factor, Requirement(pin)) for names, pin in pins for factor in sorted(expand(names))]
+
+
 def test_the_nightly_matrix_is_tox_s_list_of_environments() -> None:
-    matrix = yaml.safe_load(read(".github/workflows/nightly.yml"))["jobs"]["tox"]["strategy"]["matrix"]["environment"]
-    listed = re.search(r"^env_list = (.*)$", read("tox.ini"), re.MULTILINE)
-    assert listed
+    matrix = nightly_matrix()
     assert len(matrix) == len(set(matrix))
-    assert set(matrix) == expand(listed[1])
-    # Every factor that names a torch has a version to install, and the other way round.
-    factors = set(re.findall(r"torch\d+", " ".join(matrix)))
-    assert factors == set(re.findall(r"^    (torch\d+): torch==", read("tox.ini"), re.MULTILINE))
+    assert set(matrix) == expand(tox_ini()["tox"]["env_list"])
+
+
+def test_every_factor_of_an_environment_does_something() -> None:
+    """tox takes a name that is misspelt for an environment without versions, and runs it."""
+    configured = {section.partition(":")[2] for section in tox_ini().sections()}
+    factors = {factor for name in nightly_matrix() if name not in configured for factor in name.split("-")}
+    versions = {factor for factor in factors if not re.fullmatch(r"py3\d+", factor)} - {"newest"}
+    assert versions == {factor for factor, _ in factor_pins()}
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "bitsandbytes"])
+def test_the_oldest_version_that_is_allowed_is_run(package: str) -> None:
+    """And what a factor does not name is the version of constraints.txt, beside transformers and bitsandbytes."""
+    line = re.search(rf'"{package}>=([\d.]+)', read("pyproject.toml"))
+    pinned = re.search(rf"^{package}==(\S+)", read("constraints.txt"), re.MULTILINE)
+    assert line
+    assert pinned
+    own: set[str] = set()
+    beside: set[str] = set()
+    for factor, requirement in factor_pins():
+        if requirement.name == package:
+            version = str(requirement.specifier).removeprefix("==")
+            (own if factor.startswith(package) else beside).add(version)
+    assert min(Version(version.removesuffix(".*")) for version in own) == Version(line[1])
+    assert beside == {pinned[1]}
+
+
+def test_the_static_checks_are_the_same_everywhere() -> None:
+    """In the CI script, tox, the workflow of pull requests and the README."""
+    steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["static"]["steps"]
+    script = read(".ci/run").splitlines()
+    tox = tox_ini()
+    places = {
+        "workflow": [command for step in steps for command in step.get("run", "").split(" && ")],
+        "script": script,
+        "tox": [line for name in ("lint", "types") for line in tox[f"testenv:{name}"]["commands"].splitlines()],
+        "README": [part for line in read("README.md").splitlines() for part in line.split(" && ")],
+    }
+    missing = {place: CHECKS - set(commands) for place, commands in places.items()}
+    assert not any(missing.values()), missing
 
 
 def test_the_suite_is_tested_every_night_by_commands_that_exist() -> None:

@@ -126,10 +126,13 @@ def _few_rows(
         BLOCK_M,
         BLOCK_N,
     )
-    for index in tl.static_range(BLOCK_M):
-        if row + index < m:
+    first, second, third, fourth = lanes
+    # Not unrolled: four copies of what follows would be compiled.
+    for index in range(0, tl.minimum(BLOCK_M, m - row).to(tl.int32)):
+        upper = tl.where(index == 2, third, fourth)
+        if True:
             _store(
-                lanes[index],
+                tl.where(index == 0, first, tl.where(index == 1, second, upper)),
                 pairs_ptr,
                 words_ptr,
                 absmax_ptr,
