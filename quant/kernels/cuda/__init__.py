@@ -74,11 +74,7 @@ def _on_gpu(x: Tensor) -> bool:
 @functools.cache
 def _is_supported(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 and int8 on tensor cores, and Triton compiles for it."""
-    return (
-        torch.version.hip is None
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-        and has_triton()
-    )
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0) and has_triton()
 
 
 def has_triton() -> bool:

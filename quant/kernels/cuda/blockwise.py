@@ -129,31 +129,30 @@ def _few_rows(
     first, second, third, fourth = lanes
     # Not unrolled: four copies of what follows would be compiled.
     for index in range(0, tl.minimum(BLOCK_M, m - row).to(tl.int32)):
-        upper = tl.where(index == 2, third, fourth)
-        if True:
-            _store(
-                tl.where(index == 0, first, tl.where(index == 1, second, upper)),
-                pairs_ptr,
-                words_ptr,
-                absmax_ptr,
-                scale_ptr,
-                offset_ptr,
-                level8_ptr,
-                levels_ptr,
-                largest_ptr,
-                bias_ptr,
-                y_ptr,
-                row + index,
-                m,
-                n,
-                k,
-                outputs,
-                MULTIPLIER,
-                BLOCK_SHIFT,
-                DOUBLE,
-                HAS_BIAS,
-                BLOCK_N,
-            )
+        chosen = tl.where(index == 0, first, tl.where(index == 1, second, tl.where(index == 2, third, fourth)))
+        _store(
+            chosen,
+            pairs_ptr,
+            words_ptr,
+            absmax_ptr,
+            scale_ptr,
+            offset_ptr,
+            level8_ptr,
+            levels_ptr,
+            largest_ptr,
+            bias_ptr,
+            y_ptr,
+            row + index,
+            m,
+            n,
+            k,
+            outputs,
+            MULTIPLIER,
+            BLOCK_SHIFT,
+            DOUBLE,
+            HAS_BIAS,
+            BLOCK_N,
+        )
 
 
 def linear(

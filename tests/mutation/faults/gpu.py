@@ -132,7 +132,7 @@ FAULTS = (
         "kernels/cuda/w8a16.py",
         '"enable_fp_fusion": False}',
         '"enable_fp_fusion": True}',
-        f"{CODE}::test_kernels_fit_and_round_as_specified",
+        f"{CODE}::test_all_kernels_fit_and_round_as_specified",
     ),
     Fault(
         "old-gpus-are-taken",

@@ -1,6 +1,6 @@
 """Kernels compiled to machine code for GPUs that are not there, with the arguments that the package launches them with.
 
-    python -m tests.unit.cuda.compiled        prints what came out, as JSON
+    python -m tests.unit.cuda.compiled 80 90    for compute capabilities 8.0 and 9.0; prints what came out, as JSON
 
 A launch is recorded instead of made; its tensors give the types, its other arguments the constants, and Triton compiles
 that for a target by name and brings the tools to look at what came out. A process of its own, since Triton's
@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from quant.kernels.cuda import activations, blockwise, dequantizing, w8a16
-from quant.schemes import INT4, NF4, W8A16, Scheme
+from quant.schemes import NF4, W8A16, Scheme
 from tests.unit.native.operands import BlockWeight, Int8Weight, random_weight
 
 TYPES = {
@@ -38,8 +39,6 @@ TYPES = {
     torch.uint8: "*u8",
 }
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
-CAPABILITIES = (80, 90, 100)
-"""Compute capabilities, times ten."""
 CASES: dict[str, tuple[Scheme, int, bool]] = {
     "w8a16, 1 row": (W8A16(), 1, False),
     "w8a16, 16 rows": (W8A16(), 16, False),
@@ -47,7 +46,6 @@ CASES: dict[str, tuple[Scheme, int, bool]] = {
     "w8a16, 512 rows": (W8A16(), 512, False),
     "nf4, 1 row": (NF4(), 1, False),
     "nf4-dq, 4 rows": (NF4(double_quant=True), 4, False),
-    "int4, 512 rows": (INT4(), 512, True),
     "nf4-dq, 512 rows": (NF4(double_quant=True), 512, True),
 }
 """Every kernel in every tile that it is launched with: scheme, rows of x, whether 4-bit weights are dequantized."""
@@ -164,21 +162,20 @@ def launches(case: str) -> list[Launch]:
     return recorded
 
 
-def main() -> None:
-    """Compile all `CASES` for all `CAPABILITIES`, the same launch once."""
+def main(capabilities: Sequence[int]) -> None:
+    """Compile all `CASES`, the same launch once."""
     found, seen = [], set()
     for case in CASES:
         for launch in launches(case):
             key = launch.name, str(launch.types())
-            for capability in CAPABILITIES if key not in seen else ():
+            for capability in capabilities if key not in seen else ():
                 code = launch.compile(capability)
-                report = {"shared_bytes": code.shared_bytes, **code.usage(), "instructions": code.instructions()}
-                found.append(
-                    {"case": case, "capability": capability, "kernel": launch.name, **launch.options, **report}
-                )
+                about = {"case": case, "capability": capability, "kernel": launch.name, **launch.options}
+                usage = {"shared_bytes": code.shared_bytes, **code.usage()}
+                found.append(about | usage | {"instructions": code.instructions()})
             seen.add(key)
     sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    main([int(capability) for capability in sys.argv[1:]])
