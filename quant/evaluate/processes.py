@@ -103,8 +103,8 @@ class Processes:
         return self.gather(lambda: work() if self.main else None)[0]  # type: ignore[return-value]
 
     def end(self, code: int) -> int:
-        """The highest of the processes' exit codes, once all are at their end: a launcher stops all as soon as one fails,
-        and the main one has to tell why before that. Where one has died, the code is this one's.
+        """The highest of the processes' exit codes, once all are at their end: a launcher stops all when one fails, and
+        the main one has to tell why before that. Where one has died, the code is this one's.
         """
         try:
             return code if self.size == 1 else max(self._exchange("end", code))
