@@ -1,5 +1,5 @@
-"""Processes of one run: what is whose, who is told what, and how all end when one fails. Threads stand in for them; real
-ones are in `tests/unit/test_launched.py`.
+"""Processes of one run: what is whose, who is told what, and how all end when one fails. Threads stand in for them;
+real ones are in `tests/unit/test_launched.py`.
 """
 
 import pytest
