@@ -1,5 +1,5 @@
-"""Several processes for real, over gloo on the CPU: `accelerate launch -m quant compare` says what `quant compare` says,
-to the last bit, and bad input in one process ends all with one line.
+"""Several processes for real, over gloo on the CPU: `accelerate launch -m quant compare` says as much as one,
+to the last bit, and bad input ends all of them with one line.
 """
 
 import json

@@ -89,6 +89,18 @@ def test_what_must_be_quantized_from_disk_is_refused_with_the_remedy(model_folde
         load_variant("w8a16", model_folder, torch.float32, "auto")
 
 
+def test_codes_that_do_not_fit_are_left_out_too(our_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are buffers, which accelerate leaves on the device unless told otherwise."""
+    ids = torch.arange(3, 35)[None]
+    whole = load_variant("baseline", our_folder, torch.float32, "cpu").model
+    monkeypatch.setattr("transformers.integrations.accelerate.get_max_memory", lambda _=None: {"cpu": 100_000})
+    placed = load_variant("baseline", our_folder, torch.float32, "auto").model
+    assert placed.model.layers[1].mlp.down_proj.weight.is_meta
+    with torch.inference_mode():
+        logits = [model(input_ids=ids, use_cache=False).logits for model in (whole, placed)]
+    assert torch.equal(*logits)
+
+
 def test_a_gate_s_model_is_where_its_baseline_will_be(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_variant("baseline", model_folder, torch.float32, "auto").model
     require_same_device("nf4", model, "auto")

@@ -12,6 +12,7 @@ from tests.mutation.faults import (
     models,
     numerics,
     plugin,
+    processes,
     reports,
     runs,
 )
@@ -24,6 +25,7 @@ FAULTS = (
     *models.FAULTS,
     *losses.FAULTS,
     *figures.FAULTS,
+    *processes.FAULTS,
     *gates.FAULTS,
     *plugin.FAULTS,
     *files.FAULTS,
