@@ -2,139 +2,65 @@
 
 For each variant (`quant.variants`) the model is loaded afresh, sized, timed while generating, and run over the same
 token windows as the baseline; then it is dropped, so one model is in memory at a time (two where the baseline's
-logits do not fit, see `quant.evaluate.divergence`). The records are plain data; `quant.report` renders them and
-computes nothing.
+logits do not fit, see `quant.evaluate.divergence`). The records are plain data (`quant.records`); `quant.report`
+renders them and computes nothing.
 
 A variant that cannot be made (bitsandbytes missing, a tied head) becomes a record with `error` where the caller did
 not ask for it by name, and an exception where he did, if possible before anything is measured.
+
+Several processes (`quant.evaluate.processes`) share the windows. All load each variant, the main one times it while the
+others wait, and all end up with the same records, which are those of a single process.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from quant import reference_model
 from quant.errors import QuantError
-from quant.evaluate.devices import accelerators
+from quant.evaluate.devices import accelerators, device_name, offloaded_bytes
 from quant.evaluate.divergence import Baseline
-from quant.evaluate.fingerprint import Fingerprint
+from quant.evaluate.fingerprint import differences, take_fingerprint
 from quant.evaluate.footprint import footprint
 from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
 from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
-from quant.evaluate.windows import TokenWindows
-from quant.integrations.transformers import quiet_transformers
+from quant.evaluate.processes import ALONE, Processes
+from quant.integrations.transformers import check_device, quiet_transformers
+from quant.records import Comparison, Request, Result
 from quant.variants import BASELINE, VARIANTS, LoadedModel, check_possible, check_variants, load_variant, scheme_of
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(what, done, total) while working."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to compare.
-
-    Attributes:
-        model: name to show; folder: where its files are; dtype, device: of the unquantized model.
-        windows: the text; batch_size: windows per call; tokenizer: to show the generated text (None: token ids only).
-        prompt_tokens, new_tokens: for the generation; repeats, seconds: of the timed calls, at least.
-        schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes.
-    """
-
-    model: str
-    folder: Path
-    dtype: torch.dtype
-    windows: TokenWindows
-    tokenizer: Any = None
-    device: str = "cpu"
-    batch_size: int = 8
-    prompt_tokens: int = 64
-    new_tokens: int = 64
-    repeats: int = 3
-    seconds: float = 3
-    schemes: tuple[str, ...] | None = None
-    block_size: int = 64
-    trust_remote_code: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
-    """One scheme's record. Sizes in bytes, times in seconds, KL in nats; None where it does not apply (see `error`).
-
-    perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is
-    perplexity_ratio, whose 95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above
-    what the process held before the model was loaded, true to some tens of MB (the allocator keeps freed pages);
-    gpu_memory_bytes torch's peak, summed over the devices the model is on. generate_seconds is one generation of
-    `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have done so.
-    times_smaller and times_faster are the baseline's footprint_bytes over this one's and this one's tokens_per_second
-    (None for a single new token, which has no decode step) over the baseline's. interval_note says why an interval
-    is missing.
-    """
-
-    scheme: str
-    error: str | None = None
-    block_size: int | None = None
-    quantized_layers: int | None = None
-    linear_layers: int | None = None
-    footprint_bytes: int | None = None
-    parameter_bytes: int | None = None
-    buffer_bytes: int | None = None
-    bytes_by_dtype: dict[str, int] = field(default_factory=dict)
-    times_smaller: float | None = None
-    perplexity: float | None = None
-    perplexity_difference: float | None = None
-    perplexity_relative_change: float | None = None
-    perplexity_ratio: float | None = None
-    perplexity_ratio_ci: tuple[float, float] | None = None
-    interval_note: str | None = None
-    kl_mean: float | None = None
-    kl_mean_ci: tuple[float, float] | None = None
-    top1_agreement: float | None = None
-    load_seconds: float | None = None
-    generate_seconds: float | None = None
-    prefill_tokens_per_second: float | None = None
-    tokens_per_second: float | None = None
-    times_faster: float | None = None
-    cpu_memory_bytes: int | None = None
-    gpu_memory_bytes: int | None = None
-    generated: str | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All records of one run, the baseline first, with what they were measured on."""
-
-    model: str
-    environment: Fingerprint
-    prompt_tokens: int
-    new_tokens: int
-    results: tuple[Result, ...]
-
-
-def compare(request: Request, watch: Watch = lambda what, done, total: None) -> Comparison:
-    """Measure the baseline and every requested variant.
+def compare(
+    request: Request, watch: Watch = lambda what, done, total: None, processes: Processes = ALONE
+) -> Comparison:
+    """Measure the baseline and every requested variant; in several processes, all have to be called alike.
 
     Raises:
-        QuantError: unknown scheme, or one asked for by name that cannot be made; whatever loading and evaluating raise.
+        QuantError: unknown scheme, or one asked for by name that cannot be made; a device that several processes cannot
+            have; processes that differ in text, software or machine; whatever loading and evaluating raise.
     """
-    if request.schemes is not None:
-        check_variants(list(request.schemes))
-        check_possible(request.schemes, request.folder, request.dtype, request.block_size, request.trust_remote_code)
+    request = processes.together(lambda: _checked(request, processes))
+    _check_alike(request, processes)
     names = list(dict.fromkeys((BASELINE, *(request.schemes or VARIANTS))))
     results: list[Result] = []
     baseline: Baseline | None = None
     watch("warming up", 0, len(names))
-    with quiet_transformers():
-        _warm_up(request.device)
+    with quiet_transformers(), _current(request.device):
+        processes.from_main(lambda: _warm_up(request.device))
     for index, name in enumerate(names):
         watch(name, index, len(names))
         try:
-            with quiet_transformers():
-                result, baseline = _measure(name, request, baseline, _inside(watch, name, request.windows.scored))
+            with quiet_transformers(), _current(request.device):
+                advance = _inside(watch, name, _scored_here(request, processes))
+                result, baseline = _measure(name, request, processes, baseline, advance)
                 result = _beside(results[0] if results else result, result)
         except QuantError as error:
             if request.schemes is not None or name == BASELINE:
@@ -144,8 +70,53 @@ def compare(request: Request, watch: Watch = lambda what, done, total: None) -> 
     watch("done", len(names), len(names))
     assert baseline is not None
     return Comparison(
-        request.model, baseline.measurement.fingerprint, request.prompt_tokens, request.new_tokens, tuple(results)
+        request.model,
+        baseline.measurement.fingerprint,
+        request.prompt_tokens,
+        request.new_tokens,
+        tuple(results),
+        processes.size,
     )
+
+
+def _checked(request: Request, processes: Processes) -> Request:
+    """`request` with the device of this process, once what can be seen without loading a model has been."""
+    request = replace(request, device=processes.device(request.device))
+    check_device(request.device)
+    if request.schemes is not None:
+        check_variants(list(request.schemes))
+        check_possible(request.schemes, request.folder, request.dtype, request.block_size, request.trust_remote_code)
+    return request
+
+
+def _check_alike(request: Request, processes: Processes) -> None:
+    """Raises:
+    QuantError: in some process something is not as in the main one, and its share would be of something else.
+    """
+    if processes.size == 1:
+        return
+    first, *others = processes.gather(
+        lambda: take_fingerprint(request.windows, request.dtype, request.batch_size, device_name(request.device))
+    )
+    for rank, other in enumerate(others, 1):
+        if details := differences(first, other):
+            raise QuantError(
+                f"process {rank} would not measure what the main process does, they differ in {details}: give all the "
+                "same text, software and kind of machine"
+            )
+
+
+def _current(device: str) -> AbstractContextManager[object]:
+    """A GPU by number is torch's current device inside the block, or libraries would set themselves up on the first one
+    in every process.
+    """
+    return torch.cuda.device(device) if device.startswith("cuda:") else nullcontext()
+
+
+def _scored_here(request: Request, processes: Processes) -> int:
+    """Tokens in this process's share of the windows."""
+    share = processes.share(request.windows.batch_count(request.batch_size))
+    return request.windows.scored_in(request.batch_size, share)
 
 
 def _warm_up(device: str) -> None:
@@ -168,25 +139,30 @@ def _inside(watch: Watch, name: str, total: int) -> Callable[[int], None]:
 
 
 def _measure(
-    name: str, request: Request, baseline: Baseline | None, advance: Callable[[int], None]
+    name: str, request: Request, processes: Processes, baseline: Baseline | None, advance: Callable[[int], None]
 ) -> tuple[Result, Baseline]:
     """The record of one variant, and the baseline to compare the next ones with."""
     before = resident_bytes()
-    began = time.perf_counter()
-    loaded = load_variant(
-        name, request.folder, request.dtype, request.device, request.block_size, request.trust_remote_code
-    )
-    load_seconds = time.perf_counter() - began
+    loaded, load_seconds = processes.together(lambda: _load(name, request))
     # Before anything runs: bitsandbytes repacks its weights in the first forward.
     sizes = _sizes(loaded)
-    speeds = _speeds(loaded.model, request, before)
+    speeds = processes.from_main(lambda: {"load_seconds": load_seconds, **_speeds(loaded.model, request, before)})
     if baseline is None:
-        baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance)
+        baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance, processes=processes)
         accuracy: dict[str, Any] = {"perplexity": perplexity_of(baseline.losses)}
     else:
         accuracy = _accuracy(paired_accuracy(baseline.measurement, baseline.compare(loaded.model, advance)))
     block_size = getattr(scheme_of(name, request.block_size), "block_size", None)
-    return Result(name, block_size=block_size, load_seconds=load_seconds, **sizes, **speeds, **accuracy), baseline
+    return Result(name, block_size=block_size, **sizes, **speeds, **accuracy), baseline
+
+
+def _load(name: str, request: Request) -> tuple[LoadedModel, float]:
+    """The variant, and the seconds it took; of several processes, all load at once."""
+    began = time.perf_counter()
+    loaded = load_variant(
+        name, request.folder, request.dtype, request.device, request.block_size, request.trust_remote_code
+    )
+    return loaded, time.perf_counter() - began
 
 
 def _beside(baseline: Result, result: Result) -> Result:
@@ -212,6 +188,7 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
         "parameter_bytes": size.parameter_bytes,
         "buffer_bytes": size.buffer_bytes,
         "bytes_by_dtype": size.by_dtype,
+        "offloaded_bytes": offloaded_bytes(loaded.model),
     }
 
 

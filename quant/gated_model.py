@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from quant.checkpoint.folder import open_checkpoint
@@ -21,7 +20,7 @@ from quant.checkpoint.manifest import digest_of_weights
 from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.evaluate.budgets import check_limits, judge_budget
-from quant.evaluate.devices import device_names
+from quant.evaluate.devices import device_names, runs_on_cpu
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.gates import NOISE_FACTOR, Check, GateResult, Verdict, judge
 from quant.evaluate.layers import check_layers, counted, float_layers, layer_formats
@@ -219,7 +218,7 @@ def require_same_device(scheme: str, model: Any, device: str) -> None:
     QuantError: `model` is on another kind of device than its baseline will be, where floats round differently.
     """
     there = device_names(model)
-    if (there == CPU) != (torch.device(device).type == CPU):
+    if (there == CPU) != runs_on_cpu(device):
         raise QuantError(
             f"{scheme}: the model is on {there}, and its baseline is measured on {device}: pass --device, or move the "
             "model"

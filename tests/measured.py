@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import quant
-from quant.compare import Request, compare
+from quant.compare import compare
+from quant.records import Request
 from quant.schemes import INT4, NF4, Scheme
 from quant.schemes import SCHEMES as REGISTERED
 from tests.models import Layers, seeded, tiny_gpt2, tiny_phi3, tokens

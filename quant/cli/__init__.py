@@ -5,7 +5,7 @@ What can be refused without a model is refused before one is looked for.
 """
 
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from quant.cli.convert import convert_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
 from quant.errors import QuantError
+from quant.evaluate.processes import Processes, joined
 from quant.version import __version__
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,6 +36,11 @@ def root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
+    if context.obj.size > 1 and context.invoked_subcommand != "compare":
+        raise QuantError(
+            f"quant {context.invoked_subcommand} is work for one process, and there are {context.obj.size}: start it "
+            "without accelerate launch"
+        )
 
 
 app.command("compare")(compare_command)
@@ -44,22 +50,28 @@ app.command("quantize")(quantize_command)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. Of the processes of an `accelerate launch` the main one speaks, and all end
+    together, with the same code.
+    """
+    with joined() as processes:
+        code, message = _run(processes)
+        if message and processes.main:
+            sys.stderr.write(f"quant: {' '.join(message.split())}\n")
+            sys.stderr.flush()
+        code = processes.end(code)
+    raise SystemExit(code)
+
+
+def _run(processes: Processes) -> tuple[int, str]:
+    """The command's exit code, and what there is to say about it."""
     try:
-        code = app(standalone_mode=False, prog_name="quant")
+        code = app(standalone_mode=False, prog_name="quant", obj=processes)
     except QuantError as error:
-        _refuse(str(error))
+        return 2, str(error)
     except USAGE_ERROR as error:
-        _refuse(f"{error.format_message().rstrip('.')}: see {error.ctx.command_path if error.ctx else 'quant'} --help")
+        return 2, f"{error.format_message().rstrip('.')}: see {error.ctx.command_path if error.ctx else 'quant'} --help"
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             raise
-        raise SystemExit(1) from None
-    if code == INTERRUPTED:
-        sys.stderr.write("quant: interrupted\n")
-    raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"quant: {' '.join(message.split())}\n")
-    raise SystemExit(2) from None
+        return 1, ""
+    return (code if isinstance(code, int) else 0), "interrupted" if code == INTERRUPTED else ""

@@ -13,9 +13,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from quant import native
 from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_choices
-from quant.compare import Comparison, Request, Watch, compare
+from quant.compare import Watch, compare
 from quant.evaluate.limits import check_positions
+from quant.evaluate.processes import Processes, check_whole_models
 from quant.integrations.transformers import load_tokenizer
+from quant.records import Comparison, Request
 from quant.report.files import check_targets, write_reports
 from quant.report.json_file import comparison_json
 from quant.report.markdown import to_markdown
@@ -32,6 +34,7 @@ STDOUT = Path("-")
 
 
 def compare_command(
+    context: typer.Context,
     model: Model = "reference",
     schemes: Annotated[
         str | None, typer.Option(help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.")
@@ -65,40 +68,50 @@ def compare_command(
 ) -> None:
     """What does each quantization scheme do to a model: accuracy, size, speed and memory, in one run.
 
-    Examples: `quant compare`, `quant compare ./my-model --schemes w8a16,nf4 --text holdout.txt --json out.json`
+    Examples: `quant compare`, `quant compare ./my-model --schemes w8a16,nf4 --text holdout.txt --json out.json`,
+    `accelerate launch --num_processes 4 -m quant compare ./my-model --device cuda`
     """
-    native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
-    names = None if schemes is None else tuple(name.strip() for name in schemes.split(",") if name.strip())
-    if names is not None:
-        check_variants(list(names))
-    check_choices(dtype, block_size, bos, device)
-    check_window(window, stride)
-    check_targets(None if json_file == STDOUT else json_file, report)
-    content = read_text(text, dataset)
-    source = open_source(model, dtype, trust_remote_code)
-    tokenizer = load_tokenizer(source.folder, trust_remote_code)
-    if max_tokens is None and text is None and dataset is None:
-        max_tokens = EMBEDDED_TEXT_TOKENS
-    windows = cut_windows(source, tokenizer, content, window, stride, bos, max_tokens)
-    prompt_tokens = min(PROMPT_TOKENS, len(windows.ids))
-    check_positions(source.config, prompt_tokens + new_tokens, f"--new-tokens {new_tokens}, with the prompt")
-    request = Request(
-        model=model,
-        folder=source.folder,
-        dtype=source.dtype,
-        windows=windows,
-        tokenizer=tokenizer,
-        device=device,
-        batch_size=batch_size or max(1, 2048 // windows.window),
-        prompt_tokens=prompt_tokens,
-        new_tokens=new_tokens,
-        schemes=names,
-        block_size=block_size,
-        trust_remote_code=trust_remote_code,
-    )
-    with _progress() as watch:
-        comparison = compare(request, watch)
-    _deliver(comparison, json_file, report)
+    processes: Processes = context.obj
+
+    def prepare() -> Request:
+        if processes.size > 1:
+            check_whole_models()
+        native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
+        names = None if schemes is None else tuple(name.strip() for name in schemes.split(",") if name.strip())
+        if names is not None:
+            check_variants(list(names))
+        check_choices(dtype, block_size, bos, processes.device(device))
+        check_window(window, stride)
+        if processes.main:
+            check_targets(None if json_file == STDOUT else json_file, report)
+        content = read_text(text, dataset)
+        source = open_source(model, dtype, trust_remote_code)
+        tokenizer = load_tokenizer(source.folder, trust_remote_code)
+        embedded = text is None and dataset is None
+        limit = EMBEDDED_TEXT_TOKENS if max_tokens is None and embedded else max_tokens
+        windows = cut_windows(source, tokenizer, content, window, stride, bos, limit)
+        prompt_tokens = min(PROMPT_TOKENS, len(windows.ids))
+        check_positions(source.config, prompt_tokens + new_tokens, f"--new-tokens {new_tokens}, with the prompt")
+        return Request(
+            model=model,
+            folder=source.folder,
+            dtype=source.dtype,
+            windows=windows,
+            tokenizer=tokenizer,
+            device=device,
+            batch_size=batch_size or max(1, 2048 // windows.window),
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            schemes=names,
+            block_size=block_size,
+            trust_remote_code=trust_remote_code,
+        )
+
+    request = processes.together(prepare)
+    with _progress(processes.main) as watch:
+        comparison = compare(request, watch, processes)
+    if processes.main:
+        _deliver(comparison, json_file, report)
 
 
 def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None) -> None:
@@ -114,11 +127,11 @@ def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None
 
 
 @contextmanager
-def _progress() -> Iterator[Watch]:
-    """A bar on stderr; nothing where stderr is not a terminal."""
+def _progress(shown: bool) -> Iterator[Watch]:
+    """A bar on stderr; nothing where it is not to be shown or stderr is not a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         schemes = progress.add_task("schemes")
         inner = progress.add_task("loading")
 

@@ -8,6 +8,9 @@ both sides.
 The baseline's logits are needed for every scheme. They are kept in memory where they fit `limit_bytes` (float32: 4
 bytes x scored tokens x vocabulary), else recomputed by running the baseline beside each scheme, which takes its time
 again and keeps it loaded.
+
+Where several processes share the windows (`quant.evaluate.processes`), each keeps the logits of its share, and the
+results per token come together in stream order.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +25,7 @@ from quant.errors import QuantError
 from quant.evaluate.devices import device_names
 from quant.evaluate.fingerprint import Fingerprint, take_fingerprint
 from quant.evaluate.perplexity import window_losses
+from quant.evaluate.processes import ALONE, Processes
 from quant.evaluate.rows import by_rows
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
@@ -75,8 +79,12 @@ class Baseline:
     Args:
         model: the unquantized model; only used again (and kept alive) where its logits do not fit.
         windows: what to measure on; batch_size: windows per call.
-        limit_bytes: memory for the logits.
+        limit_bytes: memory for the logits, of all processes on a machine.
         advance: called with the number of tokens scored.
+        processes: those that share the windows; each makes a baseline of its own model.
+
+    Raises:
+        QuantError: as `compare`, in every process alike.
     """
 
     def __init__(
@@ -86,24 +94,36 @@ class Baseline:
         batch_size: int = 8,
         limit_bytes: int = 4 << 30,
         advance: Callable[[int], object] = lambda tokens: None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.windows, self.batch_size = windows, batch_size
+        self.windows, self.batch_size, self._processes = windows, batch_size, processes
+        self._share = processes.share(windows.batch_count(batch_size))
         # The dtype of the float model stands for all that are compared with it.
         self._dtype = next(model.parameters()).dtype
+        self._kept: list[Tensor] | None = None
+        (losses,) = self._gathered(lambda: self._first_run(model, limit_bytes // processes.local_size, advance))
+        self.measurement = self._measurement(model, losses)
+        self._model: Any = None if self._kept is not None else model
+
+    def _first_run(self, model: Any, limit_bytes: int, advance: Callable[[int], object]) -> tuple[Tensor]:
+        """The losses of this process's share; its logits are kept where they fit."""
         losses, kept, size = [], [], 0
         with evaluating(model):
-            for index, (logits, targets) in enumerate(window_logits(model, windows, batch_size, advance)):
-                losses.append(window_losses(windows, index, logits, targets))
+            for index, logits, targets in window_logits(model, self.windows, self.batch_size, advance, self._share):
+                losses.append(window_losses(self.windows, index, logits, targets))
                 size += logits.numel() * logits.element_size()
                 if size <= limit_bytes:
                     kept.append(logits.cpu().clone())
-        self.measurement = self._measurement(model, losses)
-        self._kept: list[Tensor] | None = kept if size <= limit_bytes else None
-        self._model: Any = None if self._kept is not None else model
+        self._kept = kept if size <= limit_bytes else None
+        return (_tokens(losses, torch.float64),)
 
-    def _measurement(self, model: Any, losses: list[Tensor]) -> Measurement:
+    def _gathered(self, run: Callable[[], tuple[Tensor, ...]]) -> list[Tensor]:
+        """What `run` gives for the tokens of each process's share, for all tokens, in stream order."""
+        return [torch.cat(parts) for parts in zip(*self._processes.gather(run), strict=True)]
+
+    def _measurement(self, model: Any, losses: Tensor) -> Measurement:
         fingerprint = take_fingerprint(self.windows, self._dtype, self.batch_size, device_names(model))
-        return Measurement(torch.cat(losses), self.windows.window_of_token, fingerprint)
+        return Measurement(losses, self.windows.window_of_token, fingerprint)
 
     @property
     def losses(self) -> Tensor:
@@ -119,19 +139,24 @@ class Baseline:
         if self._kept is not None:
             yield from self._kept
         else:
-            for logits, _ in window_logits(self._model, self.windows, self.batch_size):
+            for _, logits, _ in window_logits(self._model, self.windows, self.batch_size, share=self._share):
                 yield logits
 
     def compare(self, model: Any, advance: Callable[[int], object] = lambda tokens: None) -> Measurement:
         """Run `model` over the same windows.
 
         Raises:
-            QuantError: NaN or infinite logits, another vocabulary, or a window that does not fit.
+            QuantError: NaN or infinite logits, another vocabulary, or a window that does not fit, in any process.
         """
+        losses, kl, top1 = self._gathered(lambda: self._compared(model, advance))
+        return replace(self._measurement(model, losses), kl=kl, top1=top1)
+
+    def _compared(self, model: Any, advance: Callable[[int], object]) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, divergences and agreements of this process's share."""
         losses, kls, agreements = [], [], []
         with evaluating(model), evaluating(self._model) if self.keeps_model else nullcontext():
-            pairs = zip(window_logits(model, self.windows, self.batch_size, advance), self._logits(), strict=True)
-            for index, ((logits, targets), baseline) in enumerate(pairs):
+            scored = window_logits(model, self.windows, self.batch_size, advance, self._share)
+            for (index, logits, targets), baseline in zip(scored, self._logits(), strict=True):
                 if logits.shape != baseline.shape:
                     raise QuantError(
                         f"the model gives {logits.shape[-1]} logits for a token and the baseline {baseline.shape[-1]}: "
@@ -140,4 +165,9 @@ class Baseline:
                 losses.append(window_losses(self.windows, index, logits, targets))
                 kls.append(kl_divergence(baseline.to(logits.device), logits).cpu())
                 agreements.append(top1_agreement(baseline.to(logits.device), logits).cpu())
-        return replace(self._measurement(model, losses), kl=torch.cat(kls), top1=torch.cat(agreements))
+        return _tokens(losses, torch.float64), _tokens(kls, torch.float64), _tokens(agreements, torch.bool)
+
+
+def _tokens(windows: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """The results of some windows, none perhaps, one after the other: `dtype` [n]."""
+    return torch.cat([torch.empty(0, dtype=dtype), *windows])

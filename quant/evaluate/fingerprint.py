@@ -2,7 +2,7 @@
 
 A perplexity means something only beside another one of the same tokens, windows and BOS rule; a time only beside one
 from the same machine and software. `require_comparable` refuses the rest by name instead of printing a difference
-that means nothing.
+that means nothing. How many processes shared the windows is no part of it: that changes no bit (`processes`).
 """
 
 import importlib.metadata
@@ -67,11 +67,14 @@ def require_comparable(a: Fingerprint, b: Fingerprint) -> None:
     Raises:
         QuantError: naming each field that differs, with both values.
     """
-    left, right = asdict(a), asdict(b)
-    differing = [name for name in left if left[name] != right[name]]
-    if differing:
-        details = "; ".join(f"{name}: {left[name]} and {right[name]}" for name in differing)
+    if details := differences(a, b):
         raise QuantError(f"these results cannot be compared, they differ in {details}: measure both in one run")
+
+
+def differences(a: Fingerprint, b: Fingerprint) -> str:
+    """The fields in which two fingerprints differ, with both values; empty where they are equal."""
+    left, right = asdict(a), asdict(b)
+    return "; ".join(f"{name}: {left[name]} and {right[name]}" for name in left if left[name] != right[name])
 
 
 def _versions() -> dict[str, str]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from quant.errors import QuantError
-from quant.evaluate.devices import accelerators
+from quant.evaluate.devices import accelerators, input_device
 from quant.evaluate.limits import check_positions, check_vocabulary
 from quant.evaluate.windows import evaluating
 
@@ -63,7 +63,7 @@ def measure_generation(model: Any, prompt: Tensor, new_tokens: int, repeats: int
     config = getattr(model, "config", None)
     check_positions(config, len(prompt) + new_tokens, "prompt and new tokens:")
     check_vocabulary(config, prompt)
-    inputs = prompt[None].to(next(model.parameters()).device)
+    inputs = prompt[None].to(input_device(model))
     devices = accelerators(model)
     first: list[float] = []
     whole: list[float] = []

@@ -61,7 +61,7 @@ def stream_losses(
     """
     with evaluating(model):
         scored = window_logits(model, windows, batch_size, advance)
-        return torch.cat([window_losses(windows, index, *window) for index, window in enumerate(scored)])
+        return torch.cat([window_losses(windows, *window) for window in scored])
 
 
 def window_losses(windows: TokenWindows, index: int, logits: Tensor, targets: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.errors import QuantError
+from quant.evaluate.devices import input_device
 from quant.evaluate.limits import check_positions, check_vocabulary
 
 
@@ -105,6 +106,15 @@ class TokenWindows:
             yield inputs, group
             position += len(group)
 
+    def batch_count(self, batch_size: int) -> int:
+        """How many `batches` there are."""
+        return sum(1 for _ in self.batches(batch_size))
+
+    def scored_in(self, batch_size: int, share: range) -> int:
+        """Tokens that the `batches` numbered `share` score."""
+        groups = (spans for number, (_, spans) in enumerate(self.batches(batch_size)) if number in share)
+        return sum(end + 1 - first for spans in groups for _, first, end in spans)
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -124,28 +134,34 @@ def window_logits(
     windows: TokenWindows,
     batch_size: int,
     advance: Callable[[int], object] = lambda tokens: None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Run `model` over the windows; yield (logits, targets) of the scored tokens of one window at a time, in stream
-    order.
+    share: range | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Run `model` over the windows; yield (index, logits, targets) of the scored tokens of one window at a time, in
+    stream order.
 
     Args:
         model: called as `model(input_ids=..., use_cache=False).logits`; put it in `evaluating` first.
         batch_size: windows per call.
         advance: called with the number of tokens scored, for a progress bar.
+        share: numbers of the batches to run, None for all: one call has the same shape whoever makes it.
 
     Yields:
-        logits: the model's dtype, [n, vocabulary], on the model's device; targets: int64 [n] there.
+        index: of the window; logits: the model's dtype, [n, vocabulary], where the model takes its input; targets:
+            int64 [n] there.
 
     Raises:
         QuantError: the model has no room for the window (position table) or its vocabulary is too small for the ids.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     config = getattr(model, "config", None)
     check_positions(config, windows.window, "window")
     check_vocabulary(config, windows.ids, windows.bos_id)
-    for inputs, spans in windows.batches(batch_size):
-        logits = model(input_ids=inputs.to(device), use_cache=False).logits
-        for row, (start, first, end) in enumerate(spans):
-            begin = first - 1 - start + windows._prefix
-            yield logits[row, begin:], windows.ids[first : end + 1].to(device)
-            advance(end + 1 - first)
+    index = 0
+    for number, (inputs, spans) in enumerate(windows.batches(batch_size)):
+        if share is None or number in share:
+            logits = model(input_ids=inputs.to(device), use_cache=False).logits
+            for row, (start, first, end) in enumerate(spans):
+                begin = first - 1 - start + windows._prefix
+                yield index + row, logits[row, begin:], windows.ids[first : end + 1].to(device)
+                advance(end + 1 - first)
+        index += len(spans)

@@ -96,7 +96,8 @@ def load_model(
     """A causal language model in evaluation mode.
 
     Args:
-        dtype: of the parameters; device: "cpu", "cuda", "cuda:1" or "auto" (spread over devices by accelerate).
+        dtype: of the parameters; device: "cpu", "cuda", "cuda:1" or "auto": spread over devices by accelerate, and what
+            does not fit on them left in the CPU's memory or on disk, codes too, and fetched for every call.
         quantization_config: passed on to transformers.
 
     Raises:
@@ -113,6 +114,7 @@ def load_model(
             folder,
             dtype=dtype,
             device_map=None if device == "cpu" else device,
+            offload_buffers=device == "auto",
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from quant.checkpoint.summary import Summary
-from quant.compare import Comparison
 from quant.inspection import Inspection, Sizing
+from quant.records import Comparison
 
 SCHEMA = 1
 
@@ -21,7 +21,7 @@ def comparison_json(comparison: Comparison) -> str:
     return _dump(
         {
             "schema": SCHEMA,
-            "environment": asdict(comparison.environment),
+            "environment": {**asdict(comparison.environment), "processes": comparison.processes},
             "model": comparison.model,
             "prompt_tokens": comparison.prompt_tokens,
             "new_tokens": comparison.new_tokens,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quant.checkpoint.summary import Summary
-from quant.compare import Comparison, Result
 from quant.inspection import Inspection, Sizing
+from quant.records import Comparison, Result
 
 NOTHING = "-"
 
@@ -109,13 +109,23 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
             f"4-bit schemes in blocks of {size}"
             for size in sorted({r.block_size for r in comparison.results if r.block_size})
         ),
-        f"{env.cpu}, {env.threads} threads, device {env.device}; {versions}",
+        f"{env.cpu}, {env.threads} threads, device {env.device}{_processes(comparison)}; {versions}",
+        *(
+            f"{result.scheme}: {result.offloaded_bytes:,} bytes did not fit on the device and are fetched for every "
+            "call, which its times include"
+            for result in comparison.results
+            if result.offloaded_bytes
+        ),
         *(
             f"no 95 % interval: {reason}"
             for reason in dict.fromkeys(r.interval_note for r in comparison.results if r.interval_note)
         ),
         *(f"{result.scheme} not measured: {result.error}" for result in comparison.results if result.error is not None),
     )
+
+
+def _processes(comparison: Comparison) -> str:
+    return f", {comparison.processes} processes" if comparison.processes > 1 else ""
 
 
 def sizing_tables(sizing: Sizing) -> Sequence[Table]:

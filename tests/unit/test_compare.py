@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from quant.compare import Comparison, Request, compare
+from quant.compare import compare
 from quant.evaluate.windows import TokenWindows
+from quant.records import Comparison, Request
 from quant.report.json_file import comparison_json
 from quant.schemes import NF4, W8A16, Scheme
 from tests.fakes import ROUNDING, exp_tolerance, kl_tolerance, loss_tolerance, mean_tolerance

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from quant.compare import Request, compare
+from quant.compare import compare
 from quant.errors import QuantError
+from quant.records import Request
 from quant.variants import VARIANTS, LoadedModel, load_variant
 from tests import measured
 from tests.unit.tiny_comparison import short_request

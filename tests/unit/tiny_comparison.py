@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, Phi3ForCausalLM
 
-from quant.compare import Request
 from quant.convert import quantize
 from quant.evaluate.windows import TokenWindows
+from quant.records import Request
 from quant.schemes import Scheme
 from tests.fakes import expected_kl, log_sum_exp
 

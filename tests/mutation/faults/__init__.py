@@ -13,6 +13,7 @@ from tests.mutation.faults import (
     models,
     numerics,
     plugin,
+    processes,
     reports,
     runs,
 )
@@ -26,6 +27,7 @@ FAULTS = (
     *models.FAULTS,
     *losses.FAULTS,
     *figures.FAULTS,
+    *processes.FAULTS,
     *gates.FAULTS,
     *plugin.FAULTS,
     *files.FAULTS,

@@ -25,7 +25,7 @@ def scored(windows: TokenWindows, batch_size: int) -> Tensor:
     """
     probe = Probe()
     rows = []
-    for logits, targets in window_logits(probe, windows, batch_size):
+    for _, logits, targets in window_logits(probe, windows, batch_size):
         assert logits.shape == (len(targets), 3)
         rows.append(torch.cat([targets[:, None], logits], dim=1))
     assert all(length <= windows.window for _, length in probe.shapes)

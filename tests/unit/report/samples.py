@@ -1,9 +1,9 @@
 """Records made by hand: three measured schemes and one that could not be made, in numbers easy to recognise."""
 
-from quant.compare import Comparison, Result
 from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import Footprint
 from quant.inspection import Inspection, Sizing
+from quant.records import Comparison, Result
 
 ENVIRONMENT = Fingerprint(
     tokens_sha256="ab" * 32,
@@ -26,6 +26,7 @@ BASELINE = Result(
     parameter_bytes=29_999_936,
     buffer_bytes=64,
     bytes_by_dtype={"float32": 30_000_000},
+    offloaded_bytes=4_000_000,
     times_smaller=1.0,
     perplexity=35.23456789,
     load_seconds=0.5,
@@ -45,6 +46,7 @@ INT8 = Result(
     parameter_bytes=11_999_936,
     buffer_bytes=64,
     bytes_by_dtype={"float32": 6 * 2**20, "int8": 12_000_000 - 6 * 2**20},
+    offloaded_bytes=0,
     times_smaller=2.5,
     perplexity=35.23556789,
     perplexity_difference=0.001,
@@ -92,7 +94,7 @@ INFINITE = Result(
 )
 MISSING = Result(scheme="bnb-nf4", error="bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'")
 
-COMPARISON = Comparison("my-model", ENVIRONMENT, 64, 32, (BASELINE, INT8, INFINITE, MISSING))
+COMPARISON = Comparison("my-model", ENVIRONMENT, 64, 32, (BASELINE, INT8, INFINITE, MISSING), processes=2)
 
 BEFORE = Inspection(
     {"Linear": 25, "Phi3RMSNorm": 13}, 25, 0, Footprint(15_284_318_208, 384, {"float32": 15_284_318_592}), None, {}

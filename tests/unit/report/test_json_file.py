@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from quant.compare import Result
+from quant.records import Result
 from quant.report.json_file import SCHEMA, comparison_json, sizing_json
 from tests.unit.report.samples import COMPARISON, SIZING, SIZING_ALONE
 
@@ -23,6 +23,7 @@ ENVIRONMENT_KEYS = {
     "cpu",
     "threads",
     "versions",
+    "processes",
 }
 INTEGERS = {
     "quantized_layers",
@@ -32,6 +33,7 @@ INTEGERS = {
     "buffer_bytes",
     "cpu_memory_bytes",
     "gpu_memory_bytes",
+    "offloaded_bytes",
 }
 NUMBERS = {
     "perplexity",
@@ -90,7 +92,7 @@ def test_the_documented_keys_are_there() -> None:
 def test_records_come_in_order_with_their_values() -> None:
     record = strict(comparison_json(COMPARISON))
     assert (record["model"], record["prompt_tokens"], record["new_tokens"]) == ("my-model", 64, 32)
-    assert record["environment"] == dataclasses.asdict(COMPARISON.environment)
+    assert record["environment"] == {**dataclasses.asdict(COMPARISON.environment), "processes": 2}
     assert [result["scheme"] for result in record["results"]] == ["baseline", "w8a16", "nf4", "bnb-nf4"]
     expected = dataclasses.asdict(COMPARISON.results[1])
     assert record["results"][1] == {**expected, "perplexity_ratio_ci": [0.9999, 1.0001], "kl_mean_ci": [3e-5, 3.5e-5]}
