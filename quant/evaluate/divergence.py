@@ -25,6 +25,9 @@ from quant.evaluate.perplexity import window_losses
 from quant.evaluate.rows import by_rows
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
+LIMIT_BYTES = 4 << 30
+"""What a baseline's logits may take in memory, where nobody says otherwise."""
+
 
 def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
     """KL(softmax(baseline) || softmax(logits)) per row in nats.
@@ -84,7 +87,7 @@ class Baseline:
         model: Any,
         windows: TokenWindows,
         batch_size: int = 8,
-        limit_bytes: int = 4 << 30,
+        limit_bytes: int = LIMIT_BYTES,
         advance: Callable[[int], object] = lambda tokens: None,
     ) -> None:
         self.windows, self.batch_size = windows, batch_size
