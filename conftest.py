@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# As it was found, for the process that fetches what tests/gpu runs on.
+os.environ.setdefault("HF_HUB_OFFLINE_AS_FOUND", os.environ.get("HF_HUB_OFFLINE", "0"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Read when torch is loaded. Threads that spin while they wait slow everything down where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -47,6 +49,8 @@ pytest_plugins = ["tests.benchmarks.gating.plugin", "tests.slow_tests", "pyteste
 TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
 
 
+NO_GPU = "not gpu"
+"""What `-m` says to leave them out."""
 MOST_PROCESSES = 8
 """Each imports torch and collects all tests, and the longest file cannot be split: more of them gain nothing."""
 
@@ -57,9 +61,14 @@ def takes_timings(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Benchmarks take timings where an option asks for them, and just run once elsewhere."""
+    """Benchmarks take timings where an option asks for them, and just run once elsewhere. Without tests marked gpu
+    there is no GPU: libraries look for one, and use it, when they are imported (bitsandbytes), here and in processes
+    that tests start.
+    """
     if not takes_timings(config):
         config.option.benchmark_disable = True
+    if config.option.markexpr == NO_GPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_finish() -> None:
@@ -83,10 +92,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """`-n auto` of pytest.ini: one process per core for folders and the whole suite.
 
-    One process (0) for timings, which need the machine to themselves; for tests on the GPU, of which there is one; and
-    for files and tests that are named, which start sooner without.
+    One process (0) for timings, which need the machine to themselves; for tests on the GPU, of which there is one, and
+    their rehearsal, which shares what it measures; and for files and tests that are named, which start sooner without.
     """
-    gpu = torch.cuda.is_available() and config.option.markexpr != "not gpu"
+    marked = config.option.markexpr
+    # Without tests on the GPU nobody asks whether there is one.
+    gpu = marked != NO_GPU and (marked == "gpu" or torch.cuda.is_available())
     folders = any(Path(argument).is_dir() for argument in config.args)
     if takes_timings(config) or gpu or not folders:
         return 0

@@ -35,7 +35,7 @@ class Records:
     """What one run has written, and of what."""
 
     def __init__(self, gated_model: GatedModel) -> None:
-        self.subject = str(gated_model)
+        self.subject, self.path = str(gated_model), gated_model.thresholds.path
         self.written: dict[str, Written] = {}
 
     def record(self, gated_model: GatedModel, scheme: str, model: Any) -> GateResult:

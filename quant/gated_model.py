@@ -21,7 +21,7 @@ from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.evaluate.budgets import check_limits, judge_budget
 from quant.evaluate.devices import device_names, runs_on_cpu
-from quant.evaluate.divergence import Baseline, Measurement
+from quant.evaluate.divergence import LIMIT_BYTES, Baseline, Measurement
 from quant.evaluate.gates import NOISE_FACTOR, Check, GateResult, Verdict, judge
 from quant.evaluate.layers import check_layers, counted, float_layers, layer_formats
 from quant.evaluate.noise import rounding_noise
@@ -49,13 +49,24 @@ class GatedModel:
     Args:
         model: `reference`, a local folder or a hub id; text: UTF-8 file, None for the embedded held-out text.
         device: to run on; thresholds: where they are kept.
+        dtype: of the unquantized model, by name; "auto" is what its configuration says.
+        limit_bytes: memory for the baseline's logits, see `quant.evaluate.divergence.Baseline`.
 
     Raises:
         QuantError: no such model, or a text that cannot be read or is too short.
     """
 
-    def __init__(self, model: str, text: Path | None, device: str, thresholds: ThresholdFile) -> None:
-        self.source: Source = open_source(model)
+    def __init__(
+        self,
+        model: str,
+        text: Path | None,
+        device: str,
+        thresholds: ThresholdFile,
+        dtype: str = "auto",
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        self.source: Source = open_source(model, dtype)
+        self._limit_bytes = limit_bytes
         self.name = name_of(model)
         self.device, self.thresholds = device, thresholds
         self._text = "embedded" if text is None else text.name
@@ -77,7 +88,7 @@ class GatedModel:
     def _baseline(self) -> tuple[Baseline, set[str]]:
         """With its float layers: the model itself is not kept."""
         model = self._load(BASELINE)
-        return Baseline(model, self.windows, self._batch_size), float_layers(model)
+        return Baseline(model, self.windows, self._batch_size, self._limit_bytes), float_layers(model)
 
     @cached_property
     def _noisy_baseline(self) -> Tensor:

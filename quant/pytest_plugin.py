@@ -63,7 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, what in SETTINGS.items():
         group.addoption(f"--quant-{name}", metavar=name.upper(), help=f"{what}; {_also(name)}")
         parser.addini(f"quant_{name}", help=what)
-    group.addoption("--quant-device", default="cpu", help=f"device to measure on (default: cpu); {_also('device')}")
+    # No default here, so that a suite may have another one than `device_of`.
+    group.addoption("--quant-device", help=f"device to measure on (default: cpu); {_also('device')}")
     group.addoption(
         "--quant-update-thresholds",
         action="store_true",
@@ -167,7 +168,7 @@ def gated_model(request: pytest.FixtureRequest) -> "GatedModel":
                 f"no {name} is named: pass --quant-{name} or set quant_{name} in pytest's configuration. --{name} is "
                 f"taken for it only where no conftest.py and no other plugin has an option of that name"
             )
-        return GatedModel(model, Path(text) if text else None, config.getoption("quant_device"), _file(config))
+        return GatedModel(model, Path(text) if text else None, device_of(config), _file(config))
     except QuantError as error:
         message = str(error)
     pytest.fail(message, pytrace=False)
@@ -198,8 +199,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     result = yield
     if schemes := item.stash.get(RECORDED, []):
         names = ", ".join(dict.fromkeys(schemes))
-        pytest.skip(f"the threshold of {names} was written to {_file(item.config).path}, and nothing was held to it")
+        path = item.config.stash[RECORDS].path
+        pytest.skip(f"the threshold of {names} was written to {path}, and nothing was held to it")
     return result
+
+
+def device_of(config: pytest.Config) -> str:
+    """The device to measure on: `--device`, else the CPU."""
+    device: str | None = config.getoption("quant_device")
+    return device or "cpu"
 
 
 def setting(config: pytest.Config, name: str) -> str | None:

@@ -29,6 +29,9 @@ from quant.evaluate.processes import ALONE, Processes
 from quant.evaluate.rows import by_rows
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
 
+LIMIT_BYTES = 4 << 30
+"""What a baseline's logits may take in memory, where nobody says otherwise."""
+
 
 def kl_divergence(baseline: Tensor, logits: Tensor) -> Tensor:
     """KL(softmax(baseline) || softmax(logits)) per row in nats.
@@ -92,7 +95,7 @@ class Baseline:
         model: Any,
         windows: TokenWindows,
         batch_size: int = 8,
-        limit_bytes: int = 4 << 30,
+        limit_bytes: int = LIMIT_BYTES,
         advance: Callable[[int], object] = lambda tokens: None,
         processes: Processes = ALONE,
     ) -> None:

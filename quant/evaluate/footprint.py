@@ -54,6 +54,12 @@ def footprint(model: nn.Module) -> Footprint:
     return Footprint(parameters, buffers, {dtype: size for dtype, size in ranked if size})
 
 
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    """Every tensor that counts, also those that share a storage."""
+    yield from _parameters(model)
+    yield from model.buffers()
+
+
 def _parameters(model: nn.Module) -> Iterator[Tensor]:
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

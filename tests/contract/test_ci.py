@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
+REHEARSAL = "pytest -m gpu --device cpu --model reference"
+RCFILE = "--rcfile=tests/gpu/coveragerc"
 TOOLS = ("mypy", "pre-commit", "pytest", "ruff", "setuptools", "tox")
 CHECKS = {"ruff check .", "ruff format --check .", "mypy", "lint-imports", "actionlint", "zizmor --offline .github"}
 
@@ -30,8 +32,9 @@ def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
 
 
 def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
-    """Benchmarks, once and untimed, the tests of the linters, and the limits on coverage and on slow tests, which are
-    pytest's options on the README's own command.
+    """Benchmarks, once and untimed; the limits on coverage and on slow tests, which are pytest's options on the
+    README's own command; the tests of the linters; and the rehearsal of the suite on a GPU, with its own limit on
+    coverage.
     """
     script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
     assert [line.rpartition("&& ")[2] for line in script] == [
@@ -39,13 +42,18 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
         '.venv/bin/python -m pytest -m "not gpu"',
         "unset PYTEST_ADDOPTS",
         ".venv/bin/python -m pytest tests/benchmarks",
+        f".venv/bin/python -m coverage run {RCFILE} -m {REHEARSAL}",
         "python -m pytest tests/contract/test_linters.py",
     ]
+    assert f".venv/bin/python -m coverage report {RCFILE}" in read(".ci/run").splitlines()
+    assert f"python -m {REHEARSAL}\n" in read("README.md")
+    assert re.search(r"^fail_under = 100$", read("tests/gpu/coveragerc"), re.MULTILINE)
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
-    suite, benchmarks = (step for step in steps if "-m pytest" in step.get("run", ""))
+    suite, benchmarks, rehearsal = (step for step in steps if "-m pytest" in step.get("run", ""))
     assert suite["run"] == 'python -m pytest -m "not gpu"'
     assert "'--cov --slow-tests=fail'" in suite["env"]["PYTEST_ADDOPTS"]
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
+    assert rehearsal == {"run": f"python -m {REHEARSAL}"}
     assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
 
 

@@ -71,6 +71,10 @@ def test_one_process_uses_the_gpu(monkeypatch: pytest.MonkeyPatch, markexpr: str
     assert processes(monkeypatch, ["tests"], 4, gpu=True, markexpr=markexpr) == expected
 
 
+def test_a_rehearsal_of_the_tests_on_the_gpu_is_one_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes(monkeypatch, ["tests"], 4, gpu=False, markexpr="gpu") == 0
+
+
 def test_selecting_nothing_fails_in_several_processes_too(tmp_path: Path, light: tuple[object, ...]) -> None:
     (tmp_path / "test_one.py").write_text("def test_one(): assert 1 == 1", encoding="utf-8")
     several = [*light, "--rootdir", tmp_path, "-n", "2", tmp_path]

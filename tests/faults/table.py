@@ -14,7 +14,8 @@ Every fault below was shipped by a library that quantizes or evaluates language 
 issues, pull requests and history. For each stands what went wrong, where it was seen, how this library stands to it,
 and the tests that go red if it is made here. [`tests/faults/test_catalogue.py`](../tests/faults/test_catalogue.py)
 fails where an entry has no test or no planted mistake, where a test that is named does not exist, and where this file
-is not what `python -m tests.faults.table` writes. Tests in `tests/gpu` need a CUDA GPU and run with `pytest -m gpu`.
+is not what `python -m tests.faults.table` writes. Tests in `tests/gpu` run on a GPU with `pytest -m gpu`,
+and with `--device cpu --model reference` without one.
 Under "planted" stands how many of the mistakes of [`tests/mutation/faults`](../tests/mutation/faults) turn a test of
 the entry red, at least one for each; the entry names them. `python -m tests.mutation.planted NAME ...` plants them.
 """

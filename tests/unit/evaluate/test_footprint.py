@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from quant.convert import quantize
-from quant.evaluate.footprint import footprint
+from quant.evaluate.footprint import footprint, tensors_of
 from quant.schemes import NF4, W8A16, Scheme
 from tests.strategies import SCHEMES
 
@@ -40,6 +40,16 @@ def test_tied_weights_count_once() -> None:
     untied = Tied()
     untied.head = nn.Linear(16, 50, bias=False)
     assert footprint(untied).parameter_bytes == 2 * EMBEDDING + BODY + BIAS
+
+
+def test_the_tensors_that_count_are_listed() -> None:
+    """Codes and scales among them, and what hangs on a parameter; one that two modules share, for each."""
+    model = quantize(Tied(), W8A16())
+    attached = torch.zeros(3)
+    vars(model.embedding.weight)["table"] = attached
+    found = {tensor.data_ptr() for tensor in tensors_of(model)}
+    assert found == {tensor.data_ptr() for tensor in (*model.state_dict().values(), attached)}
+    assert sum(tensor is model.head.weight for tensor in tensors_of(model)) == 2
 
 
 def test_bytes_by_dtype_add_up_and_the_largest_comes_first() -> None:

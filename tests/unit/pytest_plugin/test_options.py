@@ -86,7 +86,15 @@ def test_short_options_are_ours_where_another_option_is_required(pytester: pytes
     pytester.makeconftest("def pytest_addoption(parser):\n    parser.addoption('--env', required=True)\n")
     result = pytester.runpytest_inprocess("-s", "--env", "test", "--model=other")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*quant: other cpu"])
+    result.stdout.fnmatch_lines(["*quant: other None"])
+
+
+def test_a_model_is_measured_on_the_cpu_unless_a_device_is_named(pytester: pytest.Pytester) -> None:
+    """Told by the option's absence, so that a suite may have another default."""
+    pytester.makeini("[pytest]\nquant_model = reference\n")
+    pytester.makepyfile("def test_it(gated_model):\n    print('on', gated_model.device)\n")
+    pytester.runpytest_inprocess("-s").stdout.fnmatch_lines(["*on cpu*"])
+    pytester.runpytest_inprocess("-s", "--device=cuda:1").stdout.fnmatch_lines(["*on cuda:1*"])
 
 
 def test_every_process_holds_the_model_that_was_asked_for(pytester: pytest.Pytester) -> None:

@@ -1,0 +1,1 @@
+"""What the suite in `tests/gpu` is made of, on the CPU and without the hub."""
