@@ -59,7 +59,8 @@ def timed(
 
     timing = times(benchmark)
     with torch.inference_mode():
-        result = benchmark.pedantic(call, warmup_rounds=WARM_UP * timing, rounds=ROUNDS if timing else 1)
+        pedantic: Any = benchmark.pedantic
+        result = pedantic(call, warmup_rounds=WARM_UP * timing, rounds=ROUNDS if timing else 1)
         if timing:
             assert benchmark.stats is not None
             seconds = benchmark.stats.stats.median / calls

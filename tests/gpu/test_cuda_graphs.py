@@ -26,7 +26,7 @@ def test_a_replayed_graph_gives_the_bits_of_a_call(
         expected = layer(second)
         assert not torch.equal(layer(first), expected)
         if needs_cuda("CUDA graphs"):
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 layer(first)

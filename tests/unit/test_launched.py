@@ -17,9 +17,11 @@ from tests.unit.evaluate.sharing import measured
 
 pytestmark = pytest.mark.usefixtures("single_threaded")
 
-ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no")
-"""Its name for several processes; no GPU is looked for. Port 0 is any that is free."""
-ACCELERATE += ("--dynamo_backend", "no", "--main_process_port", "0", "--num_processes")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"),
+    *("--dynamo_backend", "no", "--main_process_port", "0", "--num_processes"),
+)
+"""--multi_gpu is its name for several processes; no GPU is looked for. Port 0 is any that is free."""
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
 EMBEDDED = ("--schemes", "w8a16,nf4", "--window", 32, "--max-tokens", 800, "--batch-size", 4, "--new-tokens", 2)
 """25 windows of the embedded text, enough for intervals, in seven batches."""

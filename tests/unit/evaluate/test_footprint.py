@@ -44,7 +44,8 @@ def test_tied_weights_count_once() -> None:
 
 def test_the_tensors_that_count_are_listed() -> None:
     """Codes and scales among them, and what hangs on a parameter; one that two modules share, for each."""
-    model = quantize(Tied(), W8A16())
+    model = Tied()
+    quantize(model, W8A16())
     attached = torch.zeros(3)
     vars(model.embedding.weight)["table"] = attached
     found = {tensor.data_ptr() for tensor in tensors_of(model)}

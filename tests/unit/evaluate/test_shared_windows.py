@@ -2,6 +2,7 @@
 all's. Threads stand in for the processes.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_processes_of_a_machine_share_the_memory_for_logits(monkeypatch: pytest.
     windows = measured_windows()
     larger = 31 * VOCAB * 4
     for limit, again in ((2 * larger, [False, False]), (2 * larger - 2, [True, False])):
-        outcomes = run_together(monkeypatch, 2, lambda p, limit=limit: measure(windows, 1, p, limit))
+        share = functools.partial(measure, windows, 1, limit_bytes=limit)
+        outcomes = run_together(monkeypatch, 2, share)
         assert [keeps for *_, keeps in outcomes] == again
     assert not measure(windows, 1, ALONE, LOGITS_BYTES)[-1]
