@@ -176,7 +176,7 @@ FAULTS = (
     Fault(
         "reference-computes-whatever-the-table-says",
         "kernels/__init__.py",
-        "return dispatch(name, x)(x, *operands)",
+        "return dispatch(name, x, *operands)(x, *operands)",
         "return IMPLEMENTATIONS[name][-1][1](x, *operands)",
         f"{DISPATCH}::test_a_layer_runs_what_the_table_says",
     ),

@@ -109,9 +109,10 @@ def embedded(scheme: str) -> dict[str, Any]:
         why = f"tests/accuracy/thresholds.json, {name}"
     # Disagreements are counted, and a window's are as good as independent.
     reach = 2 * quantile(WINDOWS - 1) * math.sqrt(top1 * (1 - top1) / TOKENS) * 1.3
-    around = [(value - width, value + width) for value, width in ((ratio, margins[0]), (kl, margins[1]))]
+    ratio_margin, kl_margin = margins
+    around_ratio, around_kl = (ratio - ratio_margin, ratio + ratio_margin), (kl - kl_margin, kl + kl_margin)
     change = {"relative_change": math.expm1(ratio)}
-    return change | limits(*around, (top1 - reach, top1 + reach)) | {"why": why}
+    return change | limits(around_ratio, around_kl, (top1 - reach, top1 + reach)) | {"why": why}
 
 
 def limits(ratio: tuple[float, float], kl: tuple[float, float], top1: tuple[float, float]) -> dict[str, list[float]]:
