@@ -35,15 +35,16 @@ def name_of(scheme: Scheme, x: torch.Tensor, *operands: object) -> str:
     return f"{implementation.__module__}.{implementation.__name__}"
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
-def test_few_rows_of_every_dtype(scheme: Scheme, dtype: torch.dtype) -> None:
-    """One row, and as many as are multiplied at once, one more than that, and the most."""
+def test_few_rows_of_every_dtype(scheme: Scheme) -> None:
+    """One row, and as many as are multiplied at once, one more than that, and the most; each dtype, with and without a
+    bias of its own dtype or another.
+    """
     for index, rows in enumerate((1, 2, 4, 5, cuda.FEW_ROWS)):
-        out_features, in_features = (1, 7, 8, 9, 17)[index], WIDTHS[index]
+        out_features, in_features, dtype = (1, 7, 8, 9, 17)[index], WIDTHS[index], DTYPES[index % 3]
         weight = random_weight(scheme, out_features, in_features)
         x = normal((rows, in_features), seed=2).to(dtype)
-        bias = (None, normal((out_features,), seed=3), normal((out_features,), seed=3).to(dtype))[index % 3]
+        bias = (None, normal((out_features,), seed=3), normal((out_features,), seed=3).to(dtype))[index // 2]
         assert_rows(weight.linear(x, bias), weight.expected(x, bias), (rows, out_features, in_features))
 
 
