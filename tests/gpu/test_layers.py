@@ -7,14 +7,17 @@ import torch
 from torch import nn
 
 import quant
+from quant.kernels.cuda import FEW_ROWS
 from quant.modules import quantized_linear
 from quant.schemes import Blockwise
 from tests import oracle
 from tests.gpu.needing import NeedsCuda
 from tests.integer_oracle import LEVEL_ERROR
-from tests.strategies import SCHEMES, normal
+from tests.strategies import SCHEMES, bits, normal
 
 pytestmark = pytest.mark.gpu
+EXACT = [(scheme, rows) for scheme in SCHEMES for rows in (1, 5, FEW_ROWS)] + [(quant.W8A16(), 20), (quant.W8A16(), 70)]
+"""Schemes with numbers of rows that are multiplied in integers on a GPU too."""
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
@@ -65,6 +68,21 @@ def test_outputs_are_the_exact_ones_but_for_rounding(
     on_gpu = copy.deepcopy(layer).to(device)(x.to(device))
     assert (on_gpu.device.type, on_gpu.dtype) == (device.type, dtype)
     assert oracle.linear_error(on_gpu.cpu().double().tolist(), *exact, name, level_error) <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("scheme", "rows"), EXACT, ids=str)
+def test_integer_products_have_the_bits_of_the_cpu(
+    scheme: quant.Scheme, rows: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """`quant.kernels.cuda` says which those are. The CPU's are those of its native kernels: where there was no compiler
+    this fails on a GPU, as it should.
+    """
+    layer = quantized_linear(nn.Linear(272, 24), scheme).to(dtype)
+    x = normal((rows, 272), seed=1).to(dtype)
+    with torch.no_grad():
+        expected, actual = layer(x), copy.deepcopy(layer).to(device)(x.to(device)).cpu()
+    assert bits(actual) == bits(expected)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
