@@ -15,7 +15,12 @@ import quant
 from quant.evaluate.noise import rounding_noise
 from tests.models import tiny_phi3, tokens
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("nothing_compiled")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.usefixtures("nothing_compiled"),
+    # inductor's advice for float32 products.
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
+]
 
 BACKENDS = {"cpu": "aot_eager", "cuda": "inductor"}
 NOISE_FACTOR = 5

@@ -24,8 +24,8 @@ Triton and bitsandbytes are imported by the first product that needs them: Trito
 """
 
 import functools
+import importlib
 import importlib.util
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -81,7 +81,8 @@ def has_triton() -> bool:
     """Whether Triton is installed, and not older than `OLDEST_TRITON`."""
     if importlib.util.find_spec("triton") is None:
         return False
-    major, minor, *_ = version("triton").split(".")
+    # Not the version of a distribution: there are several that bring the package.
+    major, minor, *_ = importlib.import_module("triton").__version__.split(".")
     return (int(major), int(minor)) >= OLDEST_TRITON
 
 

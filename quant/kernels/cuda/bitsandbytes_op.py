@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS
+from quant.kernels.cuda.tables import table
 
 
 @functools.cache
 def gemm() -> Any:
-    """The op, or None."""
+    """The op, or None where bitsandbytes is not installed or has no such op."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return None
     importlib.import_module("bitsandbytes")
@@ -27,11 +28,17 @@ def gemm() -> Any:
     return None if op is None else op.default
 
 
+@functools.cache
+def has_cuda() -> bool:
+    """Whether bitsandbytes has loaded its library for CUDA: without, the op is there all the same, and raises."""
+    return bool(getattr(importlib.import_module("bitsandbytes.cextension").lib, "compiled_with_cuda", False))
+
+
 def takes(x: Tensor, *operands: Any) -> bool:
     """Whether there is an op for the weight; `operands` are those of `linear` after x."""
     *_, codebook, block_size, _, _ = operands
     # It warns in every call where a row does not end with a block.
-    return codebook in ("nf4", "fp4") and x.shape[-1] % block_size == 0 and gemm() is not None
+    return codebook in ("nf4", "fp4") and x.shape[-1] % block_size == 0 and gemm() is not None and has_cuda()
 
 
 def linear(
@@ -51,13 +58,6 @@ def linear(
     if absmax_scale is None:
         y: Tensor = gemm()(x, *weight, absmax, block_size, codebook, bias)
         return y
-    level8 = _level8(x.device)
+    level8 = table(DYNAMIC8_LEVELS, torch.float32, x.device)
     y = gemm()(x, *weight, absmax_scale, block_size, codebook, bias, absmax, level8, absmax_offset)
     return y
-
-
-@functools.cache
-def _level8(device: torch.device) -> Tensor:
-    """The levels of 8-bit absmax, copied to `device` once, so that they are there when a CUDA graph is captured."""
-    with torch.inference_mode(False):
-        return torch.tensor(DYNAMIC8_LEVELS, device=device)

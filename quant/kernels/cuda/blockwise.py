@@ -175,6 +175,7 @@ def linear(
     y = x.new_empty((*x.shape[:-1], out_features))
     if not y.numel():
         return y
+    bias = None if bias is None else bias.contiguous()
     levels = table(fixed_point_levels(codebook), torch.int32, x.device)
     level8 = table(DYNAMIC8_LEVELS, torch.float32, x.device)
     block_m = min(BLOCK_M, triton.next_power_of_2(m))

@@ -13,7 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS, LEVELS
-from quant.kernels.cuda.tables import block_absmax, table
+from quant.kernels.cuda.absmax import block_absmax
+from quant.kernels.cuda.tables import table
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 64
 WARPS, STAGES = 4, 3
@@ -82,6 +83,7 @@ def linear(
     y = x.new_empty((*x.shape[:-1], out_features))
     if not y.numel():
         return y
+    bias = None if bias is None else bias.contiguous()
     with torch.cuda.device_of(x):
         _many_rows[(triton.cdiv(m, BLOCK_M), triton.cdiv(out_features, BLOCK_N))](
             *(rows, packed.contiguous(), absmax.contiguous()),

@@ -9,7 +9,7 @@ that they belong to. Rows of x share what was looked up.
 import triton
 import triton.language as tl
 
-from quant.kernels.cuda.tables import block_absmax
+from quant.kernels.cuda.absmax import block_absmax
 
 
 @triton.jit

@@ -1,27 +1,13 @@
-"""What codes of 4 and 8 bits stand for, looked up by the kernels: levels, and the absmax of blocks."""
-
-import functools
+"""Constants on a device, which kernels look codes up in."""
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from quant.numerics.tables import cached_table
 
-@functools.cache
+
+@cached_table
 def table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """`values` on `device`, copied there once: a CUDA graph that is captured after the first call finds them there."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
-
-
-@triton.jit
-def block_absmax(absmax_ptr, scale_ptr, offset_ptr, level8_ptr, blocks, mask, DOUBLE: tl.constexpr):
-    """absmax of `blocks`, float32, 0 where masked out; with double quantization float32(level * scale) + offset."""
-    if DOUBLE:
-        level = tl.load(level8_ptr + tl.load(absmax_ptr + blocks, mask=mask, other=0).to(tl.int32))
-        scaled = level * tl.load(scale_ptr + (blocks >> 8), mask=mask, other=0.0)
-        absmax = tl.where(mask, scaled + tl.load(offset_ptr), 0.0)
-    else:
-        absmax = tl.load(absmax_ptr + blocks, mask=mask, other=0.0)
-    return absmax

@@ -111,6 +111,7 @@ def linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Ten
     y = x.new_empty((*x.shape[:-1], n))
     if not y.numel():
         return y
+    bias = None if bias is None else bias.contiguous()
     operands = codes.contiguous(), scales.contiguous(), bias, y
     options: dict[str, Any] = {"HAS_BIAS": bias is not None, "enable_fp_fusion": False}
     with torch.cuda.device_of(x):

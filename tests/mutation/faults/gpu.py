@@ -101,7 +101,7 @@ FAULTS = (
     ),
     Fault(
         "absmax-offset-left-out-on-the-gpu",
-        "kernels/cuda/tables.py",
+        "kernels/cuda/absmax.py",
         "tl.where(mask, scaled + tl.load(offset_ptr), 0.0)",
         "tl.where(mask, scaled, 0.0)",
         f"{BITS}::test_few_rows_of_every_dtype",
@@ -121,7 +121,7 @@ FAULTS = (
         f"{ROUNDED}::test_tiles_that_are_dequantized",
     ),
     Fault(
-        "absmax-codes-for-scales-in-bitsandbytes-op",
+        "absmax-offset-left-out-of-bitsandbytes-op",
         "kernels/cuda/bitsandbytes_op.py",
         "absmax_scale, block_size, codebook, bias, absmax, level8, absmax_offset)",
         "absmax_scale, block_size, codebook, bias, absmax, level8, absmax_offset * 0)",

@@ -23,5 +23,6 @@ def interpreted() -> Iterator[None]:
 def gpu(interpreted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tensors on the CPU are taken for ones on a GPU."""
     monkeypatch.setattr(cuda, "_on_gpu", lambda x: x.dtype in (torch.float32, torch.float16, torch.bfloat16))
+    monkeypatch.setattr(cuda.bitsandbytes_op, "has_cuda", lambda: True)
     with native.override("torch"):
         yield

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-MODULES = ("rounding", "tables", "activations", "lanes", "w8a16", "blockwise", "dequantizing")
+MODULES = ("rounding", "absmax", "activations", "lanes", "w8a16", "blockwise", "dequantizing")
 PACKAGE = "quant.kernels.cuda"
 
 Array = NDArray[Any]

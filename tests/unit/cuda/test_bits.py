@@ -100,6 +100,15 @@ def test_strides_and_leading_dimensions(scheme: Scheme) -> None:
     assert_rows(weight.linear(x[0, 0])[None], expected[:1])
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+def test_a_bias_of_any_strides(scheme: Scheme, rows: int) -> None:
+    weight, x = random_weight(scheme, 9, 64), normal((rows, 64), seed=2)
+    wide = normal((18,), seed=3)
+    assert_rows(weight.linear(x, wide[::2]), weight.expected(x, wide[::2].contiguous()))
+    assert_rows(weight.linear(x, wide[:1].expand(9)), weight.expected(x, wide[:1].repeat(9)))
+
+
 def test_int8_codes_of_any_strides() -> None:
     weight = random_weight(W8A16(), 9, 64)
     assert isinstance(weight, Int8Weight)

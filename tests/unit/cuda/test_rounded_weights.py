@@ -78,5 +78,8 @@ def test_the_table_for_4_bits_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         assert implementation("nf4", 64, 136, dtype, rows) == torch_s
     assert implementation("nf4", 64, 128, single, rows) == torch_s
     assert implementation("nf4", 64, 128, torch.float64, 1) == torch_s
+    monkeypatch.setattr(cuda.bitsandbytes_op, "has_cuda", lambda: False)
+    assert implementation("nf4", 64, 128, half, rows) == many
+    monkeypatch.setattr(cuda.bitsandbytes_op, "has_cuda", lambda: True)
     monkeypatch.setattr(cuda.bitsandbytes_op, "gemm", lambda: None)
     assert implementation("nf4", 64, 128, half, rows) == many

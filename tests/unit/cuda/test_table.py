@@ -60,7 +60,7 @@ def test_old_versions_of_triton_are_not_used(
     ampere: None, monkeypatch: pytest.MonkeyPatch, version: str, taken: bool
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(cuda, "version", lambda name: version)
+    monkeypatch.setattr(importlib, "import_module", lambda name: types.SimpleNamespace(__version__=version))
     assert on_gpu() is taken
 
 
