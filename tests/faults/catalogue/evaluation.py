@@ -155,8 +155,8 @@ FAULTS = (
             "IST-DASLab/marlin#38",
         ),
         here="A row's output has the same bits alone and beside any others, with any number of threads, and again; "
-        "evaluation switches dropout off and restores it, and figures agree at every batch size. On a GPU, which does "
-        "not promise bits, outputs are held to a bound.",
+        "evaluation switches dropout off and restores it, and figures agree at every batch size. On a GPU, where not "
+        "all products promise bits, outputs are held to a bound.",
         tests=(
             "unit/native/test_independence.py::test_a_row_in_a_batch_is_the_row_alone",
             "unit/native/test_independence.py::test_threads",
