@@ -80,7 +80,8 @@ def test_every_test_of_the_folder_is_marked() -> None:
     files = sorted(FOLDER.glob("test_*.py"))
     assert len(files) > 6
     for path in files:
-        assert re.search(r"^pytestmark = \[?pytest\.mark\.gpu\b", path.read_text(encoding="utf-8"), re.MULTILINE), path
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^pytestmark = \[?\s*pytest\.mark\.gpu\b", text, re.MULTILINE), path
 
 
 @pytest.mark.parametrize(

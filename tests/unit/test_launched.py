@@ -23,7 +23,7 @@ ACCELERATE = (
 )
 """--multi_gpu is its name for several processes; no GPU is looked for. Port 0 is any that is free."""
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
-EMBEDDED = ("--schemes", "w8a16,nf4", "--window", 32, "--max-tokens", 800, "--batch-size", 4, "--new-tokens", 2)
+EMBEDDED = ("--schemes", "nf4", "--window", 32, "--max-tokens", 800, "--batch-size", 4, "--new-tokens", 2)
 """25 windows of the embedded text, enough for intervals, in seven batches."""
 MEASURED_ANEW = ("seconds", "tokens_per_second", "times_faster", "memory")
 """Parts of the names of what is never the same twice."""

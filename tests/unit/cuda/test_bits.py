@@ -59,8 +59,15 @@ def test_int8_tiles_of_every_size(rows: int) -> None:
         assert_rows(y, (expected * rows)[:rows], (rows, out_features, in_features))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("scheme", SCHEMES, ids=scheme_id)
+@pytest.mark.parametrize(
+    ("scheme", "dtype"),
+    # The dtype of x matters for its own edges, whatever the codes.
+    [
+        *((scheme, torch.float32) for scheme in SCHEMES),
+        *((scheme, dtype) for scheme in SCHEMES[:2] for dtype in DTYPES[1:]),
+    ],
+    ids=str,
+)
 def test_edge_rows_and_scales(scheme: Scheme, dtype: torch.dtype) -> None:
     """Zeros, subnormals, the ends of float32, NaN and infinities, and scales so large that float32 lanes overflow."""
     x = edge_rows(80, dtype)
