@@ -110,5 +110,5 @@ def gated_model(
 
 @pytest.fixture(scope="session")
 def run(gated_model: GatedModel, device: torch.device, pytestconfig: pytest.Config) -> Run:
-    """What this session has measured of the subject."""
+    """What has been measured of the subject."""
     return pytestconfig.stash.setdefault(RUN, Run(gated_model, device))

@@ -53,8 +53,8 @@ def test_outputs_are_the_exact_ones_but_for_rounding(
     scheme: quant.Scheme, dtype: torch.dtype, rows: int, device: torch.device
 ) -> None:
     """On both devices (TF32 is off): off by a float32 sum of K products in any order, the fixed point of activations
-    and levels, weights of 4 bits that are rounded to dtype where there are many rows, and a rounding of the output;
-    numbers of rows for which different kernels compute. That the CPU is nearer is held elsewhere.
+    and levels, and a rounding of the output; on a GPU many rows of 4-bit weights by those rounded to dtype too. Numbers
+    of rows for which different kernels compute.
     """
     codebook = scheme.codebook if isinstance(scheme, Blockwise) else "w8a16"
     layer = quantized_linear(nn.Linear(256, 24), scheme).to(dtype)
@@ -63,11 +63,12 @@ def test_outputs_are_the_exact_ones_but_for_rounding(
     weight = layer.quantized_weight.dequantize(torch.float32)
     exact = x.double().tolist(), weight.double().tolist(), layer.bias.double().tolist()
     name = str(dtype).removeprefix("torch.")
-    level_error = LEVEL_ERROR[codebook] + (oracle.PRECISION[name][0] if codebook != "w8a16" else 0.0)
+    level_error = LEVEL_ERROR[codebook]
+    rounding = oracle.PRECISION[name][0] if codebook != "w8a16" and rows > FEW_ROWS else 0.0
     assert oracle.linear_error(layer(x).double().tolist(), *exact, name, level_error) <= 1
     on_gpu = copy.deepcopy(layer).to(device)(x.to(device))
     assert (on_gpu.device.type, on_gpu.dtype) == (device.type, dtype)
-    assert oracle.linear_error(on_gpu.cpu().double().tolist(), *exact, name, level_error) <= 1
+    assert oracle.linear_error(on_gpu.cpu().double().tolist(), *exact, name, level_error + rounding) <= 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

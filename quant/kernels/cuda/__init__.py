@@ -38,7 +38,7 @@ FEW_ROWS = 8
 twice at most, the second time from the cache where it fits.
 """
 LARGEST_K = 131072
-"""Inputs up to which sums of int8 products fit 32 bits: 131072 * 128 * 127 < 2^31."""
+"""Inputs up to which sums of int8 products fit 32 bits: 131072 * 128 * 127 < 2^31, for codes are at least -127."""
 GROUP = 16
 """4-bit weights are read in groups of so many inputs."""
 OLDEST_TRITON = (3, 7)

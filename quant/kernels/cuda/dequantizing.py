@@ -2,9 +2,10 @@
 
 Each weight is float32(level * absmax) rounded to x's dtype, float16 or bfloat16, products are exact and summed in
 float32, and the sum plus the bias is rounded once: a float layer of these weights computes the same but for the order
-of its sum. So unlike the kernels for few rows (`quant.kernels.cuda.blockwise`, which says what exact ones would cost)
-this one does not have the CPU's bits; the tests hold it to the bound of its roundings. No weight is written to memory:
-a tile is dequantized once for every `BLOCK_M` rows of x.
+and the rounding of its sum, which tensor cores may cut off. So unlike the kernels for few rows
+(`quant.kernels.cuda.blockwise`, which says what exact ones would cost) this one does not have the CPU's bits; the tests
+hold it to the bound of its roundings. No weight is written to memory: a tile is dequantized once for every `BLOCK_M`
+rows of x.
 """
 
 import torch
