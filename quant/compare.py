@@ -26,7 +26,7 @@ from quant.evaluate.devices import accelerators, device_name, offloaded_bytes
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.fingerprint import differences, take_fingerprint
 from quant.evaluate.footprint import footprint
-from quant.evaluate.generation import measure_generation, peak_memory, resident_bytes
+from quant.evaluate.generation import HeldMemory, held_memory, measure_generation, peak_memory
 from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.processes import ALONE, Processes
@@ -142,7 +142,7 @@ def _measure(
     name: str, request: Request, processes: Processes, baseline: Baseline | None, advance: Callable[[int], None]
 ) -> tuple[Result, Baseline]:
     """The record of one variant, and the baseline to compare the next ones with."""
-    before = resident_bytes()
+    before = held_memory()
     loaded, load_seconds = processes.together(lambda: _load(name, request))
     # Before anything runs: bitsandbytes repacks its weights in the first forward.
     sizes = _sizes(loaded)
@@ -192,10 +192,10 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _speeds(model: Any, request: Request, resident_before: int) -> dict[str, Any]:
+def _speeds(model: Any, request: Request, before: HeldMemory) -> dict[str, Any]:
     """The speed and memory fields of a record."""
     prompt = request.windows.ids[: request.prompt_tokens]
-    with peak_memory(above=resident_before, devices=accelerators(model)) as memory:
+    with peak_memory(above=before, devices=accelerators(model)) as memory:
         generation = measure_generation(model, prompt, request.new_tokens, request.repeats, request.seconds)
     return {
         "generate_seconds": generation.seconds,

@@ -5,8 +5,8 @@ the prefill and n - 1 decode steps.
 
     prefill tokens/s = prompt tokens / t(1)        decode tokens/s = (n - 1) / (t(n) - t(1))
 
-Memory of the CPU is the peak resident size of the process while generating, sampled every few milliseconds, minus
-what it held before the model was loaded; of GPUs, torch's peaks of allocated bytes on those that the model is on.
+Memory is the peak while generating minus what was held before the model was loaded: of the CPU, the resident size of
+the process, sampled every few milliseconds; of GPUs, the bytes that torch has allocated on those that the model is on.
 Times depend on everything: compare them within one run only.
 """
 
@@ -16,7 +16,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -100,9 +100,17 @@ def _synchronize(devices: Sequence[torch.device]) -> None:
         torch.cuda.synchronize(device)
 
 
+@dataclass(frozen=True)
+class HeldMemory:
+    """cpu_bytes: resident; gpu_bytes: allocated by torch, by the index of the CUDA device."""
+
+    cpu_bytes: int
+    gpu_bytes: Mapping[int, int]
+
+
 @dataclass
 class PeakMemory:
-    """cpu_bytes: peak resident bytes above the given level; gpu_bytes: torch's peak allocation, summed over the
+    """Peaks above the given level, in bytes. cpu_bytes: resident; gpu_bytes: torch's allocations, summed over the
     devices. Filled when the block ends.
     """
 
@@ -118,12 +126,18 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def held_memory() -> HeldMemory:
+    """What the process holds now, on the CPU and on every CUDA device."""
+    allocated = {index: torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count())}
+    return HeldMemory(resident_bytes(), allocated)
+
+
 @contextmanager
-def peak_memory(above: int, devices: Sequence[torch.device] = ()) -> Iterator[PeakMemory]:
+def peak_memory(above: HeldMemory, devices: Sequence[torch.device] = ()) -> Iterator[PeakMemory]:
     """Measure the block's peak memory.
 
     Args:
-        above: bytes to subtract from the CPU's peak, as `resident_bytes()` gave them earlier.
+        above: what to subtract, as `held_memory()` gave it earlier.
         devices: the CUDA devices to sum over, as `quant.evaluate.devices.accelerators` gives them.
     """
     process = psutil.Process()
@@ -145,5 +159,7 @@ def peak_memory(above: int, devices: Sequence[torch.device] = ()) -> Iterator[Pe
     finally:
         done.set()
         sampler.join()
-        peak.cpu_bytes = max(0, max(highest, process.memory_info().rss) - above)
-        peak.gpu_bytes = sum(torch.cuda.max_memory_allocated(device) for device in devices)
+        peak.cpu_bytes = max(0, max(highest, process.memory_info().rss) - above.cpu_bytes)
+        peak.gpu_bytes = sum(
+            max(0, torch.cuda.max_memory_allocated(device) - above.gpu_bytes[device.index]) for device in devices
+        )

@@ -44,6 +44,7 @@ BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
 GRADIENT_CLIP = 1.0
 SEED = 1790
+LAYERS = 6
 
 
 def read_speeches(folder: Path) -> tuple[list[str], list[str]]:
@@ -82,12 +83,12 @@ def train_tokenizer(speeches: list[str]) -> PreTrainedTokenizerFast:
 
 
 def build_model() -> Phi3ForCausalLM:
-    """Phi-3 with Phi-3-mini's proportions, 6 layers of width 256; initialised from torch's global generator."""
+    """Phi-3 with Phi-3-mini's proportions, `LAYERS` of width 256; initialised from torch's global generator."""
     config = Phi3Config(
         vocab_size=VOCAB_SIZE,
         hidden_size=256,
         intermediate_size=768,
-        num_hidden_layers=6,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -230,6 +231,10 @@ def main() -> None:
         "training_tokens": len(stream),
         "held_out_tokens": len(held_out_ids),
         "held_out_perplexity": perplexity,
+        "sha256": {
+            name: hashlib.sha256((arguments.out / name).read_bytes()).hexdigest()
+            for name in ("model.safetensors", "tokenizer.json", "held_out.txt")
+        },
         "loss_per_50_steps": [round(loss, 4) for loss in curve],
     }
     (arguments.out / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

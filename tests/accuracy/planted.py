@@ -115,3 +115,6 @@ PLANTED: list[tuple[Callable[[str], Any], str, set[str]]] = [
 """Fault, scheme, and the checks that must be a regression. Where the KL check is not among them the fault costs less
 than it promises to see, or about as much: docs/accuracy-gates.md has the figures.
 """
+
+FIRST = [entry for index, entry in enumerate(PLANTED) if entry[0] not in {plant for plant, *_ in PLANTED[:index]}]
+"""Each fault once, for the suite: the figures of all are written by `python -m tests.accuracy.power`."""

@@ -15,7 +15,7 @@ from quant.evaluate import recording
 from quant.evaluate.gates import Check, GateResult, Verdict
 from quant.gated_model import GatedModel
 from quant.variants import OURS
-from tests.accuracy.planted import PLANTED, quantized
+from tests.accuracy.planted import FIRST, quantized
 from tests.accuracy.power import DOCUMENT, RUNS, caught, power_section, with_bound
 from tests.accuracy.simulation import simulate
 
@@ -30,7 +30,7 @@ def test_every_scheme_has_a_threshold(gated_model: GatedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "scheme", "red"), PLANTED, ids=[f"{plant.__name__}-{scheme}" for plant, scheme, _ in PLANTED]
+    ("plant", "scheme", "red"), FIRST, ids=[f"{plant.__name__}-{scheme}" for plant, scheme, _ in FIRST]
 )
 def test_a_planted_fault_is_a_regression(
     plant: Callable[[str], Any], scheme: str, red: set[str], gated_model: GatedModel

@@ -1,17 +1,14 @@
 """The embedded model is the one of its training record, reads as English, and shows what the formats differ in."""
 
+import hashlib
 import json
-import math
 import re
 
-import pytest
 import torch
 from scipy.stats import t
 
 from quant import reference_model
-from quant.evaluate.perplexity import perplexity
 from quant.evaluate.statistics import windowed_mean
-from quant.evaluate.windows import TokenWindows
 from quant.gated_model import GatedModel
 from quant.integrations.transformers import load_model, load_tokenizer, tokenize
 
@@ -29,14 +26,16 @@ def test_four_bits_visibly_cost_perplexity_and_eight_do_not(gated_model: GatedMo
     assert bool((nf4.kl > w8a16.kl).all())
 
 
-@pytest.mark.slow  # 107,000 tokens, measured: 21 s
-def test_the_shipped_model_has_the_perplexity_of_its_training_record() -> None:
+def test_the_shipped_model_is_the_one_whose_perplexity_was_recorded() -> None:
+    """Byte by byte, with its tokenizer and its text. That `quant.evaluate` measures what the training records is held
+    in small (`tests/unit/test_training.py`); on these 106,793 tokens it takes 20 s and differed by 4e-9 of itself.
+    """
     record = json.loads((reference_model.FOLDER / "training.json").read_text(encoding="utf-8"))
+    assert len(record["sha256"]) == 3
+    for name, digest in record["sha256"].items():
+        assert hashlib.sha256((reference_model.FOLDER / name).read_bytes()).hexdigest() == digest, name
     ids = tokenize(load_tokenizer(reference_model.FOLDER), reference_model.held_out_text())
     assert len(ids) == record["held_out_tokens"]
-    measured = perplexity(load_model(reference_model.FOLDER, torch.float32), TokenWindows(ids, reference_model.WINDOW))
-    # The same arithmetic with other batch shapes and another windowing code; float noise measured at 4e-9.
-    assert math.isclose(measured, record["held_out_perplexity"], rel_tol=1e-6)
 
 
 def test_it_reads_as_english() -> None:

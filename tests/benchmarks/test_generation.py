@@ -12,7 +12,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from quant import reference_model
-from quant.evaluate.generation import peak_memory, resident_bytes
+from quant.evaluate.generation import held_memory, peak_memory
 from quant.integrations.transformers import load_tokenizer, tokenize
 from quant.variants import BASELINE, VARIANTS, load_variant
 from tests.benchmarks.conftest import Medians, times
@@ -32,7 +32,7 @@ def test_generate(
     scheme: str, prompt: Tensor, benchmark: BenchmarkFixture, timed: Callable[..., Any], medians: Medians
 ) -> None:
     new_tokens = NEW_TOKENS if times(benchmark) else 2
-    before = resident_bytes()
+    before = held_memory()
     model = load_variant(scheme, reference_model.FOLDER, torch.float32).model
     options = {"do_sample": False, "min_new_tokens": new_tokens, "max_new_tokens": new_tokens}
     group = f"generate {NEW_TOKENS} tokens"

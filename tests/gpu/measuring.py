@@ -15,7 +15,7 @@ from quant import reference_model
 from quant.evaluate.devices import accelerators
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.footprint import Footprint, footprint, tensors_of
-from quant.evaluate.generation import Generation, measure_generation, peak_memory, resident_bytes
+from quant.evaluate.generation import Generation, held_memory, measure_generation, peak_memory
 from quant.evaluate.perplexity import perplexity_of
 from quant.gated_model import GatedModel
 from quant.integrations.transformers import quiet_transformers
@@ -32,8 +32,8 @@ PROMPT, NEW = 64, 64
 class Record:
     """What was measured of one scheme. Bytes, seconds.
 
-    quantized_layers: how many; size: of the model as loaded; places: the devices of its tensors; tensors: how many;
-    allocated_bytes: what torch's allocator has handed out for them, 0 on the CPU; cpu_bytes, gpu_bytes: peaks while
+    quantized_layers: how many; size: of the model as loaded; places: the devices of its tensors; requested_bytes: what
+    torch's allocator was asked for while it was loaded and still holds, 0 on the CPU; cpu_bytes, gpu_bytes: peaks while
     generating, above what was there before; measured: None for the baseline.
     """
 
@@ -41,8 +41,7 @@ class Record:
     quantized_layers: int
     size: Footprint
     places: frozenset[torch.device]
-    tensors: int
-    allocated_bytes: int
+    requested_bytes: int
     load_seconds: float
     generation: Generation
     cpu_bytes: int
@@ -61,9 +60,6 @@ class Run:
     def __init__(self, gated_model: GatedModel, device: torch.device) -> None:
         self.gated_model, self.device = gated_model, device
         self.records: dict[str, Record] = {}
-        # What libraries allocate and set up at first use is nobody's.
-        small = load_variant("w8a16", reference_model.FOLDER, torch.float32, str(device)).model
-        measure_generation(small, torch.zeros(PROMPT, dtype=torch.int64), new_tokens=4, repeats=1)
 
     @property
     def baseline(self) -> Baseline:
@@ -78,18 +74,19 @@ class Run:
 
     def _measure(self, scheme: str) -> Record:
         baseline = self.baseline  # before anything of this scheme is loaded
+        self._use_once(scheme)
         gc.collect()
-        resident, allocated, began = resident_bytes(), self._allocated(), time.perf_counter()
+        held, requested, began = held_memory(), self._requested(), time.perf_counter()
         source = self.gated_model.source
         with quiet_transformers():
             variant = load_variant(scheme, source.folder, source.dtype, str(self.device))
         model = variant.model
-        load_seconds, loaded = time.perf_counter() - began, self._allocated()
+        load_seconds, loaded = time.perf_counter() - began, self._requested()
         # Before anything runs: bitsandbytes repacks its weights in the first forward.
         size, tensors = footprint(model), list(tensors_of(model))
         prompt = self.gated_model.windows.ids[:PROMPT]
         with quiet_transformers():
-            with peak_memory(above=resident, devices=accelerators(model)) as memory:
+            with peak_memory(above=held, devices=accelerators(model)) as memory:
                 generation = measure_generation(model, prompt, NEW)
             measured = None if scheme == BASELINE else baseline.compare(model)
         return Record(
@@ -97,15 +94,23 @@ class Run:
             variant.quantized_layers,
             size,
             frozenset(tensor.device for tensor in tensors),
-            len({tensor.untyped_storage().data_ptr() for tensor in tensors}),
-            loaded - allocated,
+            loaded - requested,
             load_seconds,
             generation,
             memory.cpu_bytes,
-            memory.gpu_bytes - allocated * bool(memory.gpu_bytes),
+            memory.gpu_bytes,
             perplexity_of((measured or baseline.measurement).losses),
             measured,
         )
 
-    def _allocated(self) -> int:
-        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else 0
+    def _use_once(self, scheme: str) -> None:
+        """On a small model: what libraries compile, allocate and set up at first use is nobody's."""
+        small = load_variant(scheme, reference_model.FOLDER, self.gated_model.source.dtype, str(self.device)).model
+        measure_generation(small, torch.zeros(PROMPT, dtype=torch.int64), new_tokens=4, repeats=1)
+
+    def _requested(self) -> int:
+        """Unlike what is allocated for them, not rounded up."""
+        if self.device.type != "cuda":
+            return 0
+        requested: int = torch.cuda.memory_stats(self.device)["requested_bytes.all.current"]
+        return requested

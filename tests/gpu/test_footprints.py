@@ -20,8 +20,6 @@ LIKE = {"bnb-int8": "w8a16", "bnb-fp4": "fp4", "bnb-nf4": "nf4"}
 """The scheme of ours that stores as much: bitsandbytes cannot quantize a model without values."""
 TABLE_BYTES = {"bnb-fp4": 64 - 4, "bnb-nf4": 64 - 4}
 """Of each layer: bitsandbytes has the 16 levels in float32 beside codes and absmax, and ours a tag of the format."""
-ALLOCATED_IN = 512
-"""Bytes; torch's allocator rounds every tensor up to a multiple."""
 
 
 def predicted(scheme: str, gated_model: GatedModel) -> Footprint:
@@ -50,5 +48,4 @@ def test_every_byte_is_on_the_device(scheme: str, run: Run, device: torch.device
     record = run.of(scheme)
     assert {place.type for place in record.places} == {device.type}
     if needs_cuda("bytes that torch allocates on the GPU"):
-        rounded_up = record.size.total_bytes + ALLOCATED_IN * record.tensors
-        assert record.size.total_bytes <= record.allocated_bytes <= rounded_up
+        assert record.requested_bytes == record.size.total_bytes

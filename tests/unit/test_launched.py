@@ -13,7 +13,7 @@ import pytest
 
 from quant.evaluate.processes import ALONE
 from tests.unit.cli_runner import Outcome, Run
-from tests.unit.evaluate.sharing import measured
+from tests.unit.evaluate.sharing import CASES, measured
 
 pytestmark = pytest.mark.usefixtures("single_threaded")
 
@@ -64,10 +64,9 @@ def test_two_processes_write_the_report_of_one(run: Run, tmp_path: Path) -> None
     assert all(result["tokens_per_second"] > 0 for result in launched["results"])
 
 
-@pytest.mark.slow  # two processes that load transformers: 15 s
 def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     options = ("--device", "auto", "--json", tmp_path / "out.json")
-    outcome = launch(ACCELERATE, 2, "quant", "compare", *options, home=tmp_path)
+    outcome = launch(TORCHRUN, 2, "quant", "compare", *options, home=tmp_path)
     assert outcome.code != 0
     assert outcome.out == ""
     said = [line for line in outcome.err.splitlines() if line.startswith("quant: ")]
@@ -77,18 +76,22 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out.json").exists()
 
 
-@pytest.mark.parametrize(("tokens", "batch_size"), [(33, 2), (9, 1)], ids=["two batches", "one window"])
-def test_three_processes_share_fewer_batches(tokens: int, batch_size: int, tmp_path: Path) -> None:
-    outcome = launch(TORCHRUN, 3, "tests.unit.evaluate.sharing", tokens, batch_size, home=tmp_path)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What three processes print, one line each for each of `CASES`."""
+    outcome = launch(TORCHRUN, 3, "tests.unit.evaluate.sharing", home=tmp_path_factory.mktemp("home"))
     assert outcome.code == 0, outcome.err
-    expected = measured(tokens, batch_size, False, ALONE)
-    assert sorted(outcome.out.splitlines()) == [f"{rank} of 3: {expected}" for rank in range(3)]
+    return sorted(outcome.out.splitlines())
 
 
-def test_an_error_in_one_of_two_processes_is_told_by_both(tmp_path: Path) -> None:
-    """NaN in the last window, which the second one measures."""
-    outcome = launch(TORCHRUN, 2, "tests.unit.evaluate.sharing", 33, 1, "nan", home=tmp_path)
-    assert outcome.code == 0, outcome.err
-    lines = sorted(outcome.out.splitlines())
-    assert [line.partition(": ")[0] for line in lines] == ["0 of 2", "1 of 2"]
+@pytest.mark.parametrize("case", ["two batches", "one window"])
+def test_three_processes_share_fewer_batches(case: str, shared: list[str]) -> None:
+    expected = measured(*CASES[case], ALONE)
+    assert [line for line in shared if case in line] == [f"{case}, {rank} of 3: {expected}" for rank in range(3)]
+
+
+def test_an_error_in_one_of_three_processes_is_told_by_all(shared: list[str]) -> None:
+    """NaN in the last window, which one of them measures; they go on together."""
+    lines = [line for line in shared if line.startswith("NaN, ")]
+    assert [line.partition(": ")[0] for line in lines] == [f"NaN, {rank} of 3" for rank in range(3)]
     assert all("window 3 (from token 24): the model's logits hold NaN" in line for line in lines)

@@ -125,9 +125,16 @@ FAULTS = (
     Fault(
         "peak-from-zero",
         "evaluate/generation.py",
-        "process.memory_info().rss) - above)",
+        "process.memory_info().rss) - above.cpu_bytes)",
         "process.memory_info().rss))",
         f"{PEAK_MEMORY}::test_the_peak_sees_a_tensor_that_is_gone_before_the_end",
+    ),
+    Fault(
+        "gpu-peak-with-what-was-there",
+        "evaluate/generation.py",
+        "max_memory_allocated(device) - above.gpu_bytes[device.index])",
+        "max_memory_allocated(device))",
+        f"{PEAK_MEMORY}::test_gpu_memory_is_that_of_the_given_devices_and_no_other",
     ),
     Fault(
         "threads-are-not-compared",

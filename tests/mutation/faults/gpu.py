@@ -155,4 +155,11 @@ FAULTS = (
         "rows <= FEW_ROWS and _on_gpu(x)",
         f"{ROUNDED}::test_the_table_for_4_bits_on_a_gpu",
     ),
+    Fault(
+        "constants-in-the-memory-of-a-graph",
+        "kernels/cuda/tables.py",
+        "thread.submit(torch.tensor, values, dtype=dtype, device=device).result()",
+        "torch.tensor(values, dtype=dtype, device=device)",
+        f"{TABLE}::test_constants_are_made_in_a_thread_of_their_own",
+    ),
 )

@@ -1,12 +1,14 @@
-"""Which tensors the table takes for ones on a GPU, and what importing the package leaves alone."""
+"""Which tensors are taken for ones on a GPU, what importing the package leaves alone, and where constants are made."""
 
 import importlib.util
+import threading
 import types
 
 import pytest
 import torch
 
 from quant.kernels import cuda
+from quant.kernels.cuda.tables import table
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +76,23 @@ def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatc
     assert not cuda.takes_few_blockwise(x, 2)
     assert not cuda.takes_many_blockwise(x, 2)
     assert not cuda.takes_bitsandbytes(x, 2, *[None] * 4, "nf4", 64, 3, None)
+
+
+def test_constants_are_made_in_a_thread_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no CUDA graph is recorded and no mode of the caller holds: plain tensors on the device asked for."""
+    threads: list[int] = []
+    made = torch.tensor
+
+    def tensor(*arguments: object, **options: object) -> torch.Tensor:
+        threads.append(threading.get_ident())
+        return made(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "tensor", tensor)
+    values = (0.25, -3.0)
+    with torch.inference_mode(), torch.device("meta"):
+        first = table(values, torch.float32, torch.device("cpu"))
+    assert first.tolist() == list(values)
+    assert not first.is_inference()
+    assert table(values, torch.float32, torch.device("cpu")) is first
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]

@@ -1,7 +1,5 @@
-"""A program that a launcher starts several times: each process prints a line of what it has measured together with the
-others, bit by bit.
-
-Arguments: the number of tokens, the batch size, and "nan" where a token of the last share is to break the model.
+"""A program that a launcher starts several times: of each of `CASES` each process prints a line of what it has measured
+together with the others, bit by bit.
 """
 
 import hashlib
@@ -17,6 +15,10 @@ from quant.evaluate.windows import TokenWindows
 from tests.fakes import Bigram, table
 
 WINDOW = 8
+CASES = {"NaN": (33, 1, True), "two batches": (33, 2, False), "one window": (9, 1, False)}
+"""Tokens, batch size, and whether a token of the last share breaks the model: that comes first, and the others after it
+show that the processes are still in step.
+"""
 
 
 def measured(tokens: int, batch_size: int, broken: bool, processes: Processes) -> str:
@@ -33,14 +35,14 @@ def measured(tokens: int, batch_size: int, broken: bool, processes: Processes) -
 
 
 def main() -> None:
-    tokens, batch_size, *rest = sys.argv[1:]
     torch.set_num_threads(1)
     with joined() as processes:
-        try:
-            outcome = measured(int(tokens), int(batch_size), "nan" in rest, processes)
-        except QuantError as error:
-            outcome = str(error)
-        sys.stdout.write(f"{processes.rank} of {processes.size}: {outcome}\n")
+        for name, case in CASES.items():
+            try:
+                outcome = measured(*case, processes)
+            except QuantError as error:
+                outcome = str(error)
+            sys.stdout.write(f"{name}, {processes.rank} of {processes.size}: {outcome}\n")
 
 
 if __name__ == "__main__":

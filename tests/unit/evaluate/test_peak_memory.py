@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from quant.evaluate import generation
-from quant.evaluate.generation import peak_memory, resident_bytes
+from quant.evaluate.generation import HeldMemory, held_memory, peak_memory, resident_bytes
 
 PLANTED = 200 * 10**6
 """Bytes of a tensor. A process of its own counted 201.3 to 204.0 MB more with it, and 0 to 2.3 MB more without, in 38
@@ -49,7 +49,7 @@ def resident(monkeypatch: pytest.MonkeyPatch) -> Resident:
 
 def test_the_peak_sees_a_tensor_that_is_gone_before_the_end(resident: Resident) -> None:
     resident.bytes = 1000
-    with peak_memory(above=900) as peak:
+    with peak_memory(above=HeldMemory(900, {})) as peak:
         resident.bytes = 1500
         resident.wait_for_a_sample()
         resident.bytes = 1100
@@ -64,7 +64,7 @@ def test_the_first_and_the_last_moment_count(
     """Without a sample between; and no more is given back than there was."""
     monkeypatch.setattr(generation, "SAMPLE_SECONDS", 3600)
     resident.bytes = first
-    with peak_memory(above=900) as peak:
+    with peak_memory(above=HeldMemory(900, {})) as peak:
         resident.bytes = last
     assert peak.cpu_bytes == peak_bytes
 
@@ -82,15 +82,22 @@ def test_only_linux_is_told_to_give_memory_back(
 
 
 def test_gpu_memory_is_that_of_the_given_devices_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not of torch's current device, which is another one if the model was put on cuda:1."""
+    """Not of torch's current device, which is another one if the model was put on cuda:1; and without what was there
+    before, as a baseline that is kept.
+    """
     devices = (torch.device("cuda", 1), torch.device("cuda", 3))
     reset: list[object] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda index: 2 * 5**index)
+    before = held_memory()
+    assert before.gpu_bytes == {0: 2, 1: 10, 2: 50, 3: 250}
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 10**device.index)
-    with peak_memory(above=0, devices=devices) as peak:
+    with peak_memory(above=before, devices=devices) as peak:
         assert reset == list(devices)
-    assert peak.gpu_bytes == 10 + 1000
-    with peak_memory(above=0) as peak:
+    # The one has 10 as before, the other 1000.
+    assert peak.gpu_bytes == 1000 - 250
+    with peak_memory(above=before) as peak:
         pass
     assert peak.gpu_bytes == 0
 
@@ -98,21 +105,21 @@ def test_gpu_memory_is_that_of_the_given_devices_and_no_other(monkeypatch: pytes
 REAL = f"""
 import json
 import torch
-from quant.evaluate.generation import peak_memory, resident_bytes
+from quant.evaluate.generation import held_memory, peak_memory, resident_bytes
 
-before = resident_bytes()
+before = held_memory()
 with peak_memory(above=before) as stays:
     planted = torch.ones({PLANTED} // 4)
 with peak_memory(above=before) as made_before:
     pass
-with peak_memory(above=resident_bytes()) as level_with_it:
+with peak_memory(above=held_memory()) as level_with_it:
     pass
 del planted
 blocks = [torch.ones(10_000) for _ in range({PLANTED} // 40_000)]
-held = resident_bytes() - before
+held = resident_bytes() - before.cpu_bytes
 del blocks
 found = dict(stays=stays.cpu_bytes, made_before=made_before.cpu_bytes, level_with_it=level_with_it.cpu_bytes)
-print(json.dumps(dict(**found, held=held, left=resident_bytes() - before)))
+print(json.dumps(dict(**found, held=held, left=resident_bytes() - before.cpu_bytes)))
 """
 """In a process of its own: in this one blocks may fit where earlier tests' were, and threads of theirs take memory and
 give it back.
@@ -142,7 +149,7 @@ def test_freed_memory_is_given_back_before_it_is_counted(real: dict[str, int]) -
 
 def test_the_sampler_stops_and_the_peak_is_filled_when_the_block_fails() -> None:
     threads = threading.active_count()
-    block = peak_memory(above=0)
+    block = peak_memory(above=HeldMemory(0, {}))
     peak = block.__enter__()
     assert threading.active_count() == threads + 1
     swallowed = block.__exit__(RuntimeError, RuntimeError("planted"), None)
