@@ -1,11 +1,12 @@
 """Which tensors are taken for ones on a GPU, what importing the package leaves alone, and where constants are made."""
 
 import importlib.util
-import threading
 import types
+from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from quant.kernels import cuda
 from quant.kernels.cuda.tables import table
@@ -78,21 +79,27 @@ def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatc
     assert not cuda.takes_bitsandbytes(x, 2, *[None] * 4, "nf4", 64, 3, None)
 
 
-def test_constants_are_made_in_a_thread_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+class Seen(TorchFunctionMode):
+    """What the thread that is in this mode calls of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions: list[Any] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        self.functions.append(function)
+        return function(*arguments, **(options or {}))
+
+
+def test_constants_are_made_in_a_thread_of_their_own() -> None:
     """Where no CUDA graph is recorded and no mode of the caller holds: plain tensors on the device asked for."""
-    threads: list[int] = []
-    made = torch.tensor
-
-    def tensor(*arguments: object, **options: object) -> torch.Tensor:
-        threads.append(threading.get_ident())
-        return made(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(torch, "tensor", tensor)
     values = (0.25, -3.0)
-    with torch.inference_mode(), torch.device("meta"):
+    with torch.inference_mode(), Seen() as seen:
+        torch.tensor(values)
         first = table(values, torch.float32, torch.device("cpu"))
+        assert seen.functions.count(torch.tensor) == 1
     assert first.tolist() == list(values)
     assert not first.is_inference()
     assert table(values, torch.float32, torch.device("cpu")) is first
-    assert len(threads) == 1
-    assert threads != [threading.get_ident()]
