@@ -1,4 +1,4 @@
-"""Calls of the kernels with tensors: dtypes, devices, sizes and strides are checked, then addresses are taken."""
+"""Calls of the kernels with tensors: operands are checked (`quant.operands`), then addresses are taken."""
 
 import array
 import functools
@@ -9,9 +9,12 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.native.variants import kernels, variant, variant_index
+from quant.operands import blocks, check_blockwise, check_int8, check_operand
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """The dtypes that kernels read and write, as they number them; float64 is left to torch."""
+
+CPU = torch.device("cpu")
 
 LARGEST_LEVEL = 4095
 """Of which 16 products with 32767 fit 32 bits (`quant.kernels.cpu`)."""
@@ -43,9 +46,8 @@ def linear_int8(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None, f
     Raises:
         QuantError: operands of other dtypes, sizes, devices or strides.
     """
-    n, k = codes.shape if codes.dim() == 2 else (0, -1)
-    operands = (_operand("codes", codes, torch.int8, n * k), _operand("scales", scales, torch.float32, n))
-    return _product(kernels.linear_int8, x, n, k, bias, few, operands)
+    n, k = check_int8(CPU, codes, scales)
+    return _product(kernels.linear_int8, x, n, k, bias, few, (codes.data_ptr(), scales.data_ptr()))
 
 
 def linear_blockwise(
@@ -76,24 +78,14 @@ def linear_blockwise(
         QuantError: as for `linear_int8`.
     """
     k = x.shape[-1] if x.dim() else 0
-    if out_features < 0:
-        raise QuantError(f"out_features: the kernel needs the number of rows of the weight, got {out_features}")
-    if (absmax_scales is None) != (absmax_offset is None):
-        raise QuantError("absmax_scales, absmax_offset: double quantization has both, got one of them")
-    weights = out_features * k
-    blocks = _blocks(weights, block_size)
-    operands: tuple[int | None, ...] = (_operand("packed", packed, torch.uint8, -(-weights // 2)),)
-    if absmax_scales is None or absmax_offset is None:
-        operands += (_operand("absmax", absmax, torch.float32, blocks), None, None, None)
-    else:
-        operands += (
-            _operand("absmax", absmax, torch.uint8, blocks),
-            _operand("absmax_scales", absmax_scales, torch.float32, -(-blocks // 256)),
-            _address_of("level8", "f", tuple(level8), 256),
-            _operand("absmax_offset", absmax_offset, torch.float32, 1),
-        )
-    operands += (_address_of("levels", "h", tuple(levels), 16),)
-    return _product(kernels.linear_blockwise, x, out_features, k, bias, few, (*operands, divisor, block_size))
+    check_blockwise(CPU, out_features, k, block_size, packed, absmax, absmax_scales, absmax_offset)
+    double: tuple[int | None, ...] = (None, None, None)
+    if absmax_scales is not None and absmax_offset is not None:
+        level8_address = _address_of("level8", "f", tuple(level8), 256)
+        double = (absmax_scales.data_ptr(), level8_address, absmax_offset.data_ptr())
+    levels_address = _address_of("levels", "h", tuple(levels), 16)
+    operands = (packed.data_ptr(), absmax.data_ptr(), *double, levels_address, divisor, block_size)
+    return _product(kernels.linear_blockwise, x, out_features, k, bias, few, operands)
 
 
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -131,7 +123,7 @@ def quantize_blocks(
     weight = _readable_weight(weight)
     count = weight.numel()
     packed = weight.new_empty(-(-count // 2), dtype=torch.uint8)
-    absmax = weight.new_empty(_blocks(count, block_size), dtype=torch.float32)
+    absmax = weight.new_empty(blocks(count, block_size), dtype=torch.float32)
     bad = kernels.quantize_blocks(
         *(variant_index(variant()), torch.get_num_threads(), count, weight.data_ptr(), DTYPES[weight.dtype]),
         *(block_size, _address_of("midpoints", "f", tuple(midpoints), 15)),
@@ -158,7 +150,8 @@ def _product(
     if bias is not None:
         bias = bias.resolve_neg()
         bias = bias.contiguous() if bias.dtype in DTYPES else bias.float()
-        bias_address, bias_dtype = _operand("bias", bias, bias.dtype, n), DTYPES[bias.dtype]
+        check_operand("bias", bias, bias.dtype, n, CPU)
+        bias_address, bias_dtype = bias.data_ptr(), DTYPES[bias.dtype]
     kernel(
         *(variant_index(variant()), torch.get_num_threads(), few, y.numel() // n if n else 0, n, k),
         *(x.data_ptr(), DTYPES[x.dtype], bias_address, bias_dtype, y.data_ptr()),
@@ -167,30 +160,12 @@ def _product(
     return y
 
 
-def _operand(name: str, tensor: Tensor, dtype: torch.dtype, size: int) -> int:
-    """The address of `tensor`, once it is known to hold `size` elements of `dtype` side by side."""
-    fits = tensor.dtype == dtype and tensor.is_cpu and tensor.numel() == size
-    if not fits or not tensor.is_contiguous() or tensor.is_neg():
-        raise QuantError(
-            f"{name}: the kernel needs {size} contiguous {dtype} on the CPU, got shape {list(tensor.shape)}, "
-            f"{tensor.dtype}, {tensor.device}, strides {tensor.stride()}"
-        )
-    return tensor.data_ptr()
-
-
 def _readable_weight(weight: Tensor) -> Tensor:
     """A weight to quantize as kernels read it: its values side by side."""
     if weight.dtype not in DTYPES or not weight.is_cpu:
         accepted = ", ".join(map(str, DTYPES))
         raise QuantError(f"weight: the kernel needs one of {accepted} on the CPU, got {weight.dtype}, {weight.device}")
     return weight.detach().resolve_neg().contiguous()
-
-
-def _blocks(weights: int, block_size: int) -> int:
-    """How many blocks of `block_size` so many weights are."""
-    if block_size < 32 or block_size & (block_size - 1):
-        raise QuantError(f"block_size: the kernel needs a power of two from 32 on, got {block_size}")
-    return -(-weights // block_size)
 
 
 @functools.cache

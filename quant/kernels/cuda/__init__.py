@@ -49,17 +49,17 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 def takes_int8(x: Tensor, rows: int, *operands: Any) -> bool:
     """Whether there are kernels for x and int8 weights."""
-    return _on_gpu(x) and x.shape[-1] <= LARGEST_K
+    return _reads(x) and x.shape[-1] <= LARGEST_K
 
 
 def takes_few_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
     """Whether there are exact ones for x and 4-bit weights."""
-    return rows <= FEW_ROWS and _on_gpu(x) and x.shape[-1] % GROUP == 0
+    return rows <= FEW_ROWS and _reads(x) and x.shape[-1] % GROUP == 0
 
 
 def takes_many_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
     """Whether there are ones that dequantize to the dtype of x."""
-    return _on_gpu(x) and x.dtype != torch.float32 and x.shape[-1] % GROUP == 0
+    return _reads(x) and x.dtype != torch.float32 and x.shape[-1] % GROUP == 0
 
 
 def takes_bitsandbytes(x: Tensor, rows: int, *operands: Any) -> bool:
@@ -67,8 +67,13 @@ def takes_bitsandbytes(x: Tensor, rows: int, *operands: Any) -> bool:
     return takes_many_blockwise(x, rows) and bitsandbytes_op.takes(x, *operands)
 
 
+def _reads(x: Tensor) -> bool:
+    """Whether kernels read x as it is. What has no elements is torch's."""
+    return _on_gpu(x) and x.dtype in _DTYPES and type(x) in _PLAIN and x.dim() > 0 and x.numel() > 0
+
+
 def _on_gpu(x: Tensor) -> bool:
-    return x.is_cuda and x.dtype in _DTYPES and type(x) in _PLAIN and _is_supported(x.device)
+    return x.is_cuda and _is_supported(x.device)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS
+from quant.kernels.cuda.operands import blockwise_operands
 from quant.kernels.cuda.tables import table
 
 
@@ -38,7 +39,8 @@ def takes(x: Tensor, *operands: Any) -> bool:
     """Whether there is an op for the weight; `operands` are those of `linear` after x."""
     *_, codebook, block_size, _, _ = operands
     # It warns in every call where a row does not end with a block.
-    return codebook in ("nf4", "fp4") and x.shape[-1] % block_size == 0 and gemm() is not None and has_cuda()
+    whole = block_size > 0 and x.shape[-1] % block_size == 0
+    return codebook in ("nf4", "fp4") and whole and gemm() is not None and has_cuda()
 
 
 def linear(
@@ -52,7 +54,14 @@ def linear(
     out_features: int,
     bias: Tensor | None,
 ) -> Tensor:
-    """As `quant.kernels.reference.blockwise_linear` for x of float16 or bfloat16, with weights rounded to x's dtype."""
+    """As `quant.kernels.reference.blockwise_linear` for x of float16 or bfloat16, with weights rounded to x's dtype.
+
+    Raises:
+        QuantError: operands of other dtypes, sizes or devices.
+    """
+    _, packed, absmax, absmax_scale, absmax_offset, bias = blockwise_operands(
+        x, packed, absmax, absmax_scale, absmax_offset, block_size, out_features, bias
+    )
     weight = packed.view(-1, 1), (out_features, x.shape[-1])
     bias = None if bias is None else bias.to(x.dtype)
     if absmax_scale is None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from quant.codebooks import DYNAMIC8_LEVELS, FIXED_POINT, fixed_point_levels
 from quant.kernels.cuda.activations import LANES, fixed_point
 from quant.kernels.cuda.lanes import in_order, lanes_of
+from quant.kernels.cuda.operands import blockwise_operands
 from quant.kernels.cuda.rounding import finish
 from quant.kernels.cuda.tables import table
 
@@ -169,22 +170,25 @@ def linear(
 ) -> Tensor:
     """As `quant.kernels.reference.blockwise_linear` for x of float32, float16 or bfloat16 and in % 16 == 0, with the
     bits of the kernels on the CPU.
+
+    Raises:
+        QuantError: operands of other dtypes, sizes or devices.
     """
-    k = x.shape[-1]
-    rows = x.reshape(-1, k).contiguous()
-    m = rows.shape[0]
+    rows, packed, absmax, absmax_scale, absmax_offset, bias = blockwise_operands(
+        x, packed, absmax, absmax_scale, absmax_offset, block_size, out_features, bias
+    )
+    m, k = rows.shape
     y = x.new_empty((*x.shape[:-1], out_features))
-    if not y.numel():
+    if not out_features:
         return y
-    bias = None if bias is None else bias.contiguous()
     levels = table(fixed_point_levels(codebook), torch.int32, x.device)
     level8 = table(DYNAMIC8_LEVELS, torch.float32, x.device)
     block_m = min(BLOCK_M, triton.next_power_of_2(m))
     with torch.cuda.device_of(x):
         q, largest = fixed_point(rows, LANES)
         _few_rows[(triton.cdiv(out_features, BLOCK_N), triton.cdiv(m, block_m))](
-            *(q.view(torch.int32), _words(packed), absmax.contiguous()),
-            *(None if absmax_scale is None else absmax_scale.contiguous(), absmax_offset),
+            *(q.view(torch.int32), _words(packed), absmax),
+            *(absmax_scale, absmax_offset),
             *(level8, levels, largest, bias, y, m, out_features, k),
             MULTIPLIER=FIXED_POINT[codebook],
             BLOCK_SHIFT=block_size.bit_length() - 1,
@@ -200,5 +204,4 @@ def linear(
 
 def _words(packed: Tensor) -> Tensor:
     """uint8 [bytes] as int64: copied where it does not begin at a whole word."""
-    packed = packed.contiguous()
-    return (packed.clone() if packed.storage_offset() % 8 else packed).view(torch.int64)
+    return (packed.clone() if packed.data_ptr() % 8 else packed).view(torch.int64)

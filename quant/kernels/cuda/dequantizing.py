@@ -15,6 +15,7 @@ from torch import Tensor
 
 from quant.codebooks import DYNAMIC8_LEVELS, LEVELS
 from quant.kernels.cuda.absmax import block_absmax
+from quant.kernels.cuda.operands import blockwise_operands
 from quant.kernels.cuda.tables import table
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 64
@@ -77,18 +78,21 @@ def linear(
 ) -> Tensor:
     """As `quant.kernels.reference.blockwise_linear` for x of float16 or bfloat16 and in % 16 == 0, with weights rounded
     to x's dtype.
+
+    Raises:
+        QuantError: operands of other dtypes, sizes or devices.
     """
-    k = x.shape[-1]
-    rows = x.reshape(-1, k).contiguous()
-    m = rows.shape[0]
+    rows, packed, absmax, absmax_scale, absmax_offset, bias = blockwise_operands(
+        x, packed, absmax, absmax_scale, absmax_offset, block_size, out_features, bias
+    )
+    m, k = rows.shape
     y = x.new_empty((*x.shape[:-1], out_features))
-    if not y.numel():
+    if not out_features:
         return y
-    bias = None if bias is None else bias.contiguous()
     with torch.cuda.device_of(x):
         _many_rows[(triton.cdiv(m, BLOCK_M), triton.cdiv(out_features, BLOCK_N))](
-            *(rows, packed.contiguous(), absmax.contiguous()),
-            *(None if absmax_scale is None else absmax_scale.contiguous(), absmax_offset),
+            *(rows, packed, absmax),
+            *(absmax_scale, absmax_offset),
             *(table(DYNAMIC8_LEVELS, torch.float32, x.device), table(LEVELS[codebook], torch.float32, x.device)),
             *(bias, y, m, out_features, k),
             BLOCK_SHIFT=block_size.bit_length() - 1,

@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from quant.kernels.cuda.activations import PLANES, ROWS, fixed_point
+from quant.kernels.cuda.operands import int8_operands
 from quant.kernels.cuda.rounding import finish
 
 ONE_ROW_OUTPUTS, ONE_ROW_INPUTS = 4, 512
@@ -104,15 +105,16 @@ def _rows(
 def linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
     """As `quant.kernels.reference.w8a16_linear`, with the bits of the kernels on the CPU, for x of float32, float16 or
     bfloat16 and up to `quant.kernels.cuda.LARGEST_K` inputs.
+
+    Raises:
+        QuantError: operands of other dtypes, sizes or devices.
     """
-    n, k = codes.shape
-    rows = x.reshape(-1, k).contiguous()
-    m = rows.shape[0]
+    rows, codes, scales, bias = int8_operands(x, codes, scales, bias)
+    m, (n, k) = len(rows), codes.shape
     y = x.new_empty((*x.shape[:-1], n))
-    if not y.numel():
+    if not n:
         return y
-    bias = None if bias is None else bias.contiguous()
-    operands = codes.contiguous(), scales.contiguous(), bias, y
+    operands = codes, scales, bias, y
     options: dict[str, Any] = {"HAS_BIAS": bias is not None, "enable_fp_fusion": False}
     with torch.cuda.device_of(x):
         q, largest = fixed_point(rows, PLANES if m > 1 else ROWS)

@@ -6,6 +6,7 @@ BITS = "tests/unit/cuda/test_bits.py"
 ROUNDED = "tests/unit/cuda/test_rounded_weights.py"
 TABLE = "tests/unit/cuda/test_table.py"
 CODE = "tests/unit/cuda/test_machine_code.py"
+OPERANDS = "tests/unit/cuda/test_operands.py"
 
 FAULTS = (
     Fault(
@@ -109,7 +110,7 @@ FAULTS = (
     Fault(
         "codes-from-the-middle-of-a-word",
         "kernels/cuda/blockwise.py",
-        "(packed.clone() if packed.storage_offset() % 8 else packed).view(torch.int64)",
+        "(packed.clone() if packed.data_ptr() % 8 else packed).view(torch.int64)",
         "packed.view(torch.int64)",
         f"{BITS}::test_codes_that_begin_anywhere",
     ),
@@ -151,8 +152,8 @@ FAULTS = (
     Fault(
         "parts-of-groups-are-taken",
         "kernels/cuda/__init__.py",
-        "rows <= FEW_ROWS and _on_gpu(x) and x.shape[-1] % GROUP == 0",
-        "rows <= FEW_ROWS and _on_gpu(x)",
+        "rows <= FEW_ROWS and _reads(x) and x.shape[-1] % GROUP == 0",
+        "rows <= FEW_ROWS and _reads(x)",
         f"{ROUNDED}::test_the_table_for_4_bits_on_a_gpu",
     ),
     Fault(
@@ -161,5 +162,33 @@ FAULTS = (
         "thread.submit(torch.tensor, values, dtype=dtype, device=device).result()",
         "torch.tensor(values, dtype=dtype, device=device)",
         f"{TABLE}::test_constants_are_made_in_a_thread_of_their_own",
+    ),
+    Fault(
+        "bias-of-another-size-on-the-gpu",
+        "kernels/cuda/operands.py",
+        '    check_operand("bias", bias, bias.dtype, n, device)\n',
+        "",
+        f"{OPERANDS}::test_a_wrong_operand_is_refused_by_name",
+    ),
+    Fault(
+        "operands-of-another-device-on-the-gpu",
+        "operands.py",
+        "tensor.device == device and ",
+        "",
+        f"{OPERANDS}::test_operands_on_another_device_than_x_are_refused",
+    ),
+    Fault(
+        "negated-views-read-as-they-lie-on-the-gpu",
+        "kernels/cuda/operands.py",
+        "return tensor.resolve_neg().contiguous()",
+        "return tensor.contiguous()",
+        f"{OPERANDS}::test_what_torch_negates_lazily_is_read_as_its_values",
+    ),
+    Fault(
+        "codes-are-taken-to-begin-at-a-whole-word",
+        "kernels/cuda/blockwise.py",
+        "packed.clone() if packed.data_ptr() % 8 else packed",
+        "packed.clone() if packed.storage_offset() % 8 else packed",
+        f"{BITS}::test_codes_that_begin_anywhere",
     ),
 )

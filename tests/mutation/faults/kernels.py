@@ -126,16 +126,16 @@ FAULTS = (
     ),
     Fault(
         "groups-of-absmax-rounded-down",
-        "native/calls.py",
-        "torch.float32, -(-blocks // 256))",
-        "torch.float32, blocks // 256)",
+        "operands.py",
+        "torch.float32, -(-count // 256), device)",
+        "torch.float32, count // 256, device)",
         f"{CALLS}::test_a_wrong_operand_is_refused_by_name",
     ),
     Fault(
         "operand-of-another-size-accepted",
-        "native/calls.py",
-        "and tensor.is_cpu and tensor.numel() == size",
-        "and tensor.is_cpu",
+        "operands.py",
+        "and tensor.device == device and tensor.numel() == size",
+        "and tensor.device == device",
         f"{CALLS}::test_a_wrong_operand_is_refused_by_name",
     ),
     Fault(
@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "blocks-counted-row-by-row",
         "native/calls.py",
-        "blocks = _blocks(weights, block_size)",
-        "blocks = out_features * _blocks(k, block_size)",
+        "check_blockwise(CPU, out_features, k, block_size, packed,",
+        "check_blockwise(CPU, out_features, -(-k // block_size) * block_size, block_size, packed,",
         "tests/faults/test_packing.py::test_p6_blocks_that_run_over_the_ends_of_rows_are_read_as_written",
     ),
     Fault(

@@ -141,3 +141,12 @@ def test_codes_that_begin_anywhere() -> None:
     shifted = torch.cat([weight.packed[:3], weight.packed])[3:]
     assert shifted.data_ptr() % 8
     assert_same_bits(replace(weight, packed=shifted).linear(x), weight.linear(x))
+    # As a tensor that was loaded from a file begins anywhere, without an offset of its own.
+    memory = bytearray(8 + len(shifted))
+    memory[3 : 3 + len(shifted)] = bytes(shifted.tolist())
+    loaded = torch.frombuffer(memory, dtype=torch.uint8, count=len(shifted), offset=3)
+    assert loaded.data_ptr() % 8
+    assert loaded.storage_offset() == 0
+    assert_same_bits(replace(weight, packed=loaded).linear(x), weight.linear(x))
+    # The CPU reads words from anywhere, a GPU does not.
+    assert cuda.blockwise._words(loaded).data_ptr() % 8 == 0

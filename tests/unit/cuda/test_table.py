@@ -18,10 +18,12 @@ def forgotten() -> None:
     cuda._is_supported.cache_clear()
 
 
-def on_gpu(dtype: torch.dtype = torch.float16, **attributes: object) -> bool:
+def on_gpu(dtype: torch.dtype = torch.float16, elements: int = 64) -> bool:
     """Whether a stand-in for a tensor is taken; no tensor can say that it is on a GPU where there is none."""
-    stand_in = types.SimpleNamespace(is_cuda=True, dtype=dtype, device=torch.device("cuda", 0), **attributes)
-    return cuda._on_gpu(stand_in)  # type: ignore[arg-type]
+    stand_in = types.SimpleNamespace(
+        is_cuda=True, dtype=dtype, device=torch.device("cuda", 0), dim=lambda: 2, numel=lambda: elements
+    )
+    return cuda._reads(stand_in)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_real_memory_of_a_gpu_in_the_integer_dtypes(ampere: None) -> None:
     assert [on_gpu(dtype) for dtype in (torch.float32, torch.float16, torch.bfloat16)] == [True] * 3
     assert not on_gpu(torch.float64)
+    assert not on_gpu(elements=0)
 
 
 def test_subclasses_of_tensor_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
