@@ -15,6 +15,7 @@ from quant.gated_model import GatedModel
 from quant.pytest_plugin import setting
 from quant.variants import BASELINE
 from tests.benchmarks.gating.plugin import file_storage, is_worker
+from tests.benchmarks.gating.ratios import Pair
 from tests.gpu import tables
 from tests.gpu.choices import dataset_of, family, in_one_sentence, model_of, require_device, require_model
 from tests.gpu.fetch import fetch_outside
@@ -40,6 +41,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if stops and any(item.get_closest_marker("gpu") for item in session.items):
         require_device(option.quant_device)
         require_model(option.quant_model)
+
+
+def pytest_benchmark_pairs(config: pytest.Config) -> list[Pair]:
+    """Of times on a GPU only: a rehearsal's have benchmarks of their own."""
+    from tests.gpu.pairs import gpu_pairs  # noqa: PLC0415
+
+    return gpu_pairs() if torch.device(config.option.quant_device or "cuda").type == "cuda" else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

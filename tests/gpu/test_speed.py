@@ -24,10 +24,10 @@ from tests.benchmarks.conftest import times
 from tests.benchmarks.on_device import through_copies, timed
 from tests.benchmarks.test_linear import CHECKED, SHAPES
 from tests.gpu.measuring import SCHEMES
+from tests.gpu.pairs import ROWS, gpu_pairs
 from tests.strategies import normal
 
 pytestmark = pytest.mark.gpu
-ROWS = (1, 4, 16, 128, 512)
 PROMPT, NEW = 64, 32
 
 
@@ -62,7 +62,7 @@ def test_layer(layer: str, rows: int, name: str, device: torch.device, benchmark
     weight = normal((out_features, in_features), std=0.02)
     built: nn.Module = LAYERS[name].build(weight).to(device)
     x = normal((rows, in_features), seed=1).to(device, LAYERS[name].dtype)
-    call, copies = through_copies(built, x, times(benchmark))
+    call, copies = through_copies(built, x, weight.numel(), times(benchmark))
     benchmark.group = f"{layer} {out_features}x{in_features}, {rows} rows"
     benchmark.extra_info.update({"name": name, "layer": layer, "rows": rows})
     y = timed(benchmark, device, call, tokens=rows, calls=copies)
@@ -87,3 +87,10 @@ def test_generation(scheme: str, gated_model: GatedModel, device: torch.device, 
 
     output = timed(benchmark, device, generate, tokens=new_tokens)
     assert output.shape == (1, PROMPT + new_tokens)
+
+
+def test_times_on_a_gpu_are_held_to_each_other(device: torch.device, pytestconfig: pytest.Config) -> None:
+    """And those of a rehearsal to nothing: the CPU has benchmarks of its own."""
+    found = pytestconfig.hook.pytest_benchmark_pairs(config=pytestconfig)
+    held, ours = {pair.name for pairs in found for pair in pairs}, {pair.name for pair in gpu_pairs()}
+    assert held & ours == (ours if device.type == "cuda" else set())

@@ -5,13 +5,13 @@ when it is read, and a file that does not read as it would be written has been e
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.gating.machine import Key, differences
-from tests.benchmarks.gating.ratios import ALPHA, Measured, Series, limits, scatters
+from tests.benchmarks.gating.ratios import ALPHA, Measured, Series, file_of, limits, scatters
 
 RATIOS = Path("tests/benchmarks/ratios.json")
 """The file of this repository, from its root."""
@@ -101,11 +101,15 @@ def read(path: Path) -> list[Machine]:
 REMEDY = "restore it, or delete it and measure anew with python -m tests.benchmarks.gating.measure"
 
 
-def limits_of(machines: Sequence[Machine], key: Key) -> dict[str, Measured] | None:
-    """Name -> what was measured under this key; None if nothing was."""
+def limits_of(
+    machines: Sequence[Machine], key: Key, files: Collection[str] | None = None
+) -> dict[str, Measured] | None:
+    """Name -> what was measured under this key, of the benchmarks in `files` or of all; None if nothing was."""
     for machine in machines:
         if not differences(key, machine["key"]):
-            return limits(series_of(machine))
+            series = series_of(machine)
+            found = limits(series)
+            return {name: found[name] for name in found if files is None or file_of(series[name].denominator) in files}
     return None
 
 

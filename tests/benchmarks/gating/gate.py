@@ -15,7 +15,7 @@ from tests.benchmarks.gating import machine, stored
 from tests.benchmarks.gating.failures import Failure, counted
 from tests.benchmarks.gating.file import RATIOS, limits_of, read
 from tests.benchmarks.gating.holding import Findings, hold
-from tests.benchmarks.gating.ratios import measured_ratios, times_of
+from tests.benchmarks.gating.ratios import file_of, measured_ratios, times_of
 from tests.benchmarks.gating.stored import Run
 
 
@@ -82,12 +82,12 @@ def hold_ratios(config: pytest.Config, run: Run, key: machine.Key) -> Findings:
     """Hold the ratios of `run` to the portable limits and to those measured under its key."""
     path: Path = config.rootpath / (config.getoption("benchmark_ratios") or RATIOS)
     pairs = [pair for found in config.hook.pytest_benchmark_pairs(config=config) for pair in found]
-    times = times_of(run)
+    times, whole = times_of(run), config.getoption("benchmark_gate") == "whole"
     try:
-        limits = limits_of(read(path), key)
+        limits = limits_of(read(path), key, None if whole else {file_of(test) for test in times})
     except ValueError as error:
         return Findings([Failure(str(error), f"{path.name} cannot be read", 0)], [], "no ratio held to a limit")
-    findings = hold(times, pairs, limits, config.getoption("benchmark_gate") == "whole")
+    findings = hold(times, pairs, limits, whole)
     if limits is None and measured_ratios(times, pairs):
         findings.notes.append(f"{path.name} has no limits of this machine: only what holds on every one was checked")
     return findings

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.benchmarks.gating.file import RATIOS, Machine, machine_record, write
 from tests.benchmarks.gating.machine import differences
 from tests.benchmarks.gating.ratios import FEWEST_RUNS, Pair, Series, measured_ratios, times_of
@@ -127,10 +129,20 @@ def summary(machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Parse the command line, measure, and print what the limits see."""
+def pairs_here() -> list[Pair]:
+    """All pairs, of the benchmarks on a GPU too where there is one: limits are of one machine."""
     from tests.benchmarks.pairs import all_pairs  # noqa: PLC0415
 
+    if not torch.cuda.is_available():
+        return all_pairs()
+    from tests.gpu.pairs import gpu_pairs  # noqa: PLC0415
+
+    return [*all_pairs(), *gpu_pairs()]
+
+
+def main() -> None:
+    """Parse the command line, measure, and print what the limits see."""
+    pairs = pairs_here()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gating.measure", description=__doc__)
     parser.add_argument("--runs", type=int, default=FEWEST_RUNS, help=f"sessions, {FEWEST_RUNS} or more")
     kept = parser.add_mutually_exclusive_group()
@@ -143,9 +155,9 @@ def main() -> None:
         parser.error(f"{count} runs are too few to know their spread: {FEWEST_RUNS} or more")
     command = shlex.join(["python", "-m", "tests.benchmarks.gating.measure", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as temporary:
-        files = arguments.files or take_runs(count, all_pairs(), arguments.folder or Path(temporary))
+        files = arguments.files or take_runs(count, pairs, arguments.folder or Path(temporary))
         try:
-            machine = write_limits([read_run(file) for file in files], all_pairs(), command, arguments.ratios)
+            machine = write_limits([read_run(file) for file in files], pairs, command, arguments.ratios)
         except ValueError as error:
             parser.error(str(error))
     print(summary(machine))

@@ -106,6 +106,11 @@ class Measured:
         return self.high / self.low - 1
 
 
+def file_of(test: str) -> str:
+    """The file of a test id."""
+    return test.partition("::")[0]
+
+
 def times_of(run: Run) -> dict[str, float]:
     """Test id -> the first quartile of its rounds, in seconds."""
     return {name: benchmark["stats"][STATISTIC] for name, benchmark in by_name(run).items()}

@@ -91,7 +91,8 @@ class Project:
 
 def with_limits(project: Project) -> Project:
     """Limits of a / b around 0.5, measured on the machine `KEY`."""
-    record = machine_record(KEY, {"runs": 10}, {"a / b": Series((0.5, 0.501, 0.499, 0.5, 0.5) * 2, "all", "b")})
+    series = Series((0.5, 0.501, 0.499, 0.5, 0.5) * 2, "all", "test_speed.py::test_speed[b]")
+    record = machine_record(KEY, {"runs": 10}, {"a / b": series})
     (project.folder / "tests" / "benchmarks").mkdir(parents=True)
     write(project.folder / "tests" / "benchmarks" / "ratios.json", record)
     return project

@@ -31,6 +31,9 @@ def test_the_file_gives_back_the_limits_of_its_key_only(tmp_path: Path) -> None:
     assert [machine["key"]["threads"] for machine in read(path)] == [4, 2]
     assert limits_of(read(path), KEY) == limits(twice)
     assert limits_of(read(path), {**KEY, "cpu": "B"}) is None
+    four = {**KEY, "threads": 4}
+    assert limits_of(read(path), four, {"d", "e"}) == {"c / d": limits(MEASURED)["c / d"]}
+    assert limits_of(read(path), four, set()) == {}
 
 
 @pytest.mark.parametrize(

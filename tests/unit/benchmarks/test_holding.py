@@ -104,7 +104,7 @@ def test_missing_ratios_are_told_together_by_the_benchmark_that_they_are_of() ->
 
 
 def test_a_pair_without_a_limit_and_a_limit_without_a_pair_fail() -> None:
-    failures = hold({}, [OTHER], LIMITS, whole=False).failures
+    failures = hold({"c": 1.0}, [OTHER], LIMITS, whole=False).failures
     assert lines(failures) == ["c / d: no limit was measured for it", "a / b: has a limit, but is no pair"]
 
 
@@ -129,3 +129,16 @@ def test_failures_are_counted_by_kind_and_what_has_no_number_is_said() -> None:
     ]
     assert counted(failures) == "103 ratios missing, 2 ratios above a limit, no benchmark has run, 1 regression"
     assert counted(failures[1:2]) == "1 ratio above a limit"
+
+
+def test_limits_and_pairs_are_missed_in_the_files_that_ran_only() -> None:
+    """Unless the run claims to be whole."""
+    here, there = Pair("a", "x.py::a", "x.py::b", "all"), Pair("c", "y.py::c", "y.py::d", "all")
+    run, limits = {"x.py::a": 0.5, "x.py::b": 1.0}, {"a": LIMITS["a / b"]}
+    assert hold(run, [here, there], limits, whole=False).failures == []
+    assert lines(hold(run, [here], {}, whole=False).failures) == ["a: no limit was measured for it"]
+    assert lines(hold(run, [here], {**limits, "e": LIMITS["a / b"]}, whole=False).failures) == [
+        "e: has a limit, but is no pair"
+    ]
+    missed, *_ = lines(hold(run, [here, there], limits, whole=True).failures)
+    assert missed == "c: no limit was measured for it"
