@@ -11,8 +11,9 @@
 Integer sums do not depend on their order, so the integer products give the bits that `quant.kernels.cpu` specifies, and
 a row's output does not depend on how many rows there are. Where exact sums cost too much (`blockwise` says how much),
 weights are rounded to the dtype of x as a float layer has them, and a bound is held instead. What is left to
-`quant.kernels.reference`: float64, float32 with many rows of 4-bit weights, gradients, other GPUs, in_features beyond
-131072 (W8A16) or no multiple of 16 (4 bits), and Triton before 3.7.
+`quant.kernels.reference`: float64, float32 with many rows of 4-bit weights, gradients, in_features beyond 131072
+(W8A16) or no multiple of 16 (4 bits); and, after a warning, all on other GPUs, and without Triton 3.7 or later all but
+what bitsandbytes takes.
 
 bitsandbytes' op takes our tensors as they are: codes, absmax and double quantization are laid out alike. It chooses
 between kernels that it has measured on many GPUs, some of which write the whole weight in floats.
@@ -26,6 +27,7 @@ Triton and bitsandbytes are imported by the first product that needs them: Trito
 import functools
 import importlib
 import importlib.util
+import warnings
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ LARGEST_K = 131072
 """Inputs up to which sums of int8 products fit 32 bits: 131072 * 128 * 127 < 2^31, for codes are at least -127."""
 GROUP = 16
 """4-bit weights are read in groups of so many inputs."""
+OLDEST_CAPABILITY = (8, 0)
 OLDEST_TRITON = (3, 7)
 """That of torch 2.12 and 2.13. With earlier ones nothing here is tested, so torch multiplies."""
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -63,23 +66,56 @@ def takes_many_blockwise(x: Tensor, rows: int, *operands: Any) -> bool:
 
 
 def takes_bitsandbytes(x: Tensor, rows: int, *operands: Any) -> bool:
-    """Whether bitsandbytes has an op for x and the weight; `operands` are those of `blockwise_linear` after x."""
-    return takes_many_blockwise(x, rows) and bitsandbytes_op.takes(x, *operands)
+    """Whether bitsandbytes has an op for x and the weight, without Triton too; `operands` are those of
+    `blockwise_linear` after x.
+    """
+    return _on_gpu(x) and _is_plain(x) and x.dtype != torch.float32 and bitsandbytes_op.takes(x, *operands)
 
 
 def _reads(x: Tensor) -> bool:
-    """Whether kernels read x as it is. What has no elements is torch's."""
-    return _on_gpu(x) and x.dtype in _DTYPES and type(x) in _PLAIN and x.dim() > 0 and x.numel() > 0
+    """Whether Triton's kernels read x as it is."""
+    return _on_gpu(x) and _is_plain(x) and _uses_triton()
+
+
+def _is_plain(x: Tensor) -> bool:
+    """What has no elements is torch's."""
+    return x.dtype in _DTYPES and type(x) in _PLAIN and x.dim() > 0 and x.numel() > 0
 
 
 def _on_gpu(x: Tensor) -> bool:
-    return x.is_cuda and _is_supported(x.device)
+    return x.is_cuda and _is_capable(x.device)
 
 
 @functools.cache
-def _is_supported(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 and int8 on tensor cores, and Triton compiles for it."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0) and has_triton()
+def _is_capable(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 and int8 on tensor cores. It warns once where not."""
+    if torch.version.hip is not None:
+        _warn("there are no kernels for AMD's")
+        return False
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST_CAPABILITY:
+        needed, found = (".".join(map(str, each)) for each in (OLDEST_CAPABILITY, capability))
+        _warn(f"kernels need compute capability {needed}, {torch.cuda.get_device_name(device)} has {found}")
+        return False
+    return True
+
+
+@functools.cache
+def _uses_triton() -> bool:
+    """Whether Triton compiles the kernels here. It warns once where not."""
+    if not has_triton():
+        needed = ".".join(map(str, OLDEST_TRITON))
+        _warn(f"Triton {needed} or later, which comes with torch 2.12 and later for CUDA, is not installed")
+        return False
+    return True
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(
+        "quantized layers convert their weight in every call on this GPU, which is slow, and their bits are not those "
+        f"of the CPU: {reason}",
+        stacklevel=2,
+    )
 
 
 def has_triton() -> bool:

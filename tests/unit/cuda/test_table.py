@@ -15,15 +15,19 @@ from quant.kernels.cuda.tables import table
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     """What was found out about a device before is not used."""
-    cuda._is_supported.cache_clear()
+    cuda._is_capable.cache_clear()
+    cuda._uses_triton.cache_clear()
+
+
+def stand_in(dtype: torch.dtype, elements: int = 64) -> Any:
+    """For a tensor: none can say that it is on a GPU where there is none."""
+    place = torch.device("cuda", 0)
+    return types.SimpleNamespace(is_cuda=True, dtype=dtype, device=place, dim=lambda: 2, numel=lambda: elements)
 
 
 def on_gpu(dtype: torch.dtype = torch.float16, elements: int = 64) -> bool:
-    """Whether a stand-in for a tensor is taken; no tensor can say that it is on a GPU where there is none."""
-    stand_in = types.SimpleNamespace(
-        is_cuda=True, dtype=dtype, device=torch.device("cuda", 0), dim=lambda: 2, numel=lambda: elements
-    )
-    return cuda._reads(stand_in)  # type: ignore[arg-type]
+    """Whether a stand-in for a tensor is taken."""
+    return cuda._reads(stand_in(dtype, elements))
 
 
 @pytest.fixture
@@ -44,30 +48,55 @@ def test_subclasses_of_tensor_are_torch_s(ampere: None, monkeypatch: pytest.Monk
     assert not on_gpu()
 
 
-@pytest.mark.parametrize(("capability", "taken"), [((7, 5), False), ((8, 0), True), ((10, 0), True)])
-def test_from_compute_capability_8(
-    ampere: None, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], taken: bool
-) -> None:
+WARNING = "quantized layers convert their weight in every call on this GPU, which is slow, .*: "
+
+
+def refused_with(reason: str) -> None:
+    """That is told once."""
+    with pytest.warns(UserWarning, match=WARNING + reason) as told:
+        assert [on_gpu(), on_gpu()] == [False, False]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (10, 0)])
+def test_from_compute_capability_8(ampere: None, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert on_gpu() is taken
+    assert on_gpu()
 
 
-def test_amd_gpus_and_installs_without_triton_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_gpus_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA T4")
+    refused_with(r"kernels need compute capability 8\.0, NVIDIA T4 has 7\.5$")
+
+
+def test_amd_gpus_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert not on_gpu()
-    monkeypatch.setattr(torch.version, "hip", None)
-    cuda._is_supported.cache_clear()
+    refused_with("there are no kernels for AMD's$")
+
+
+def test_installs_without_triton_are_torch_s_and_bitsandbytes(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert not on_gpu()
+    refused_with(r"Triton 3\.7 or later, which comes with torch 2\.12 and later for CUDA, is not installed$")
+    monkeypatch.setattr(cuda.bitsandbytes_op, "takes", lambda x, *operands: operands == ("packed", "absmax"))
+    assert cuda.takes_bitsandbytes(stand_in(torch.float16), 9, "packed", "absmax")
+    assert not cuda.takes_bitsandbytes(stand_in(torch.float16), 9, "packed")
+    assert not cuda.takes_bitsandbytes(stand_in(torch.float32), 9, "packed", "absmax")
 
 
-@pytest.mark.parametrize(("version", "taken"), [("3.6.1", False), ("3.7.0", True), ("3.10.0+git1a2b3c", True)])
-def test_old_versions_of_triton_are_not_used(
-    ampere: None, monkeypatch: pytest.MonkeyPatch, version: str, taken: bool
+@pytest.mark.parametrize("version", ["3.7.0", "3.10.0+git1a2b3c"])
+def test_triton_of_a_version_that_is_tested_is_used(
+    ampere: None, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib, "import_module", lambda name: types.SimpleNamespace(__version__=version))
-    assert on_gpu() is taken
+    assert on_gpu()
+
+
+def test_old_versions_of_triton_are_not_used(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib, "import_module", lambda name: types.SimpleNamespace(__version__="3.6.1"))
+    refused_with("Triton 3.7 or later")
 
 
 def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
