@@ -53,13 +53,24 @@ def main() -> None:
     """Entry point of the console script. Of the processes of an `accelerate launch` the main one speaks, and all end
     together, with the same code.
     """
-    with joined() as processes:
-        code, message = _run(processes)
-        if message and processes.main:
-            sys.stderr.write(f"quant: {' '.join(message.split())}\n")
-            sys.stderr.flush()
-        code = processes.end(code)
+    try:
+        with joined() as processes:
+            code, message = _run(processes)
+            if processes.main:
+                _tell(message)
+            code = processes.end(code)
+    except QuantError as error:
+        # A launcher that does not say which process this is: each tells of it.
+        _tell(str(error))
+        code = 2
     raise SystemExit(code)
+
+
+def _tell(message: str) -> None:
+    """Write `message`, if any, in one line."""
+    if message:
+        sys.stderr.write(f"quant: {' '.join(message.split())}\n")
+        sys.stderr.flush()
 
 
 def _run(processes: Processes) -> tuple[int, str]:

@@ -16,6 +16,7 @@ which is refused here, as is accelerate's own way of sharding models: the rest o
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ class Processes:
         return [value for _, value in values]
 
     def device(self, device: str) -> str:
-        """The device of this process where the run's is `device`: each has its own GPU of "cuda".
+        """The device of this process where the run's is `device`: each has its own GPU of "cuda". That is the first one
+        where a launcher lets each process see one only, as SLURM does.
 
         Raises:
             QuantError: several processes, and "auto" or one GPU by number.
@@ -131,7 +133,8 @@ class Processes:
         if self.size == 1 or device == "cpu":
             return device
         if device == "cuda":
-            return f"cuda:{self.local_rank}"
+            sees_one = re.fullmatch(r"[^,]+", os.environ.get("CUDA_VISIBLE_DEVICES", "")) is not None
+            return "cuda:0" if sees_one else f"cuda:{self.local_rank}"
         remedy = "start one process, without accelerate launch" if device == "auto" else "use --device cuda or cpu"
         raise QuantError(f"--device {device} is for one process, and there are {self.size}: {remedy}")
 
@@ -146,7 +149,11 @@ def _told(error: Exception) -> str:
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """This process among those that it was started with, connected with them inside the block."""
+    """This process among those that it was started with, connected with them inside the block.
+
+    Raises:
+        QuantError: a launcher has told only a part of where this process is.
+    """
     rank, size, local_rank, local_size = _place()
     if size == 1:
         yield ALONE
@@ -161,11 +168,23 @@ def joined() -> Iterator[Processes]:
 def _place() -> tuple[int, int, int, int]:
     """Rank, size, local rank, local size. A size without an address to meet at is of a program that runs several times,
     not together: one of an MPI that accelerate has not started, say.
+
+    Raises:
+        QuantError: one of the four is missing or no number. Nothing stands in for it: processes that all take
+            themselves for the first of their machine share its first GPU.
     """
     for names in LAUNCHERS:
-        if int(os.environ.get(names[1], "1")) > 1 and "MASTER_ADDR" in os.environ:
-            rank, size, local_rank, local_size = (os.environ.get(name) for name in names)
-            return int(rank or 0), int(size or 1), int(local_rank or 0), int(local_size or 1)
+        if os.environ.get(names[1], "1") != "1" and "MASTER_ADDR" in os.environ:
+            found = {name: os.environ.get(name, "") for name in names}
+            wrong = [name for name, value in found.items() if not value.isdecimal()]
+            if wrong:
+                told = ", ".join(f"{name}={value!r}" for name, value in found.items())
+                raise QuantError(
+                    f"{wrong[0]} is no number, and the launcher of several processes has to set all of {told}: start "
+                    f"them with accelerate launch or torchrun, or unset {names[1]}"
+                )
+            rank, size, local_rank, local_size = map(int, found.values())
+            return rank, size, local_rank, local_size
     return 0, 1, 0, 1
 
 

@@ -78,6 +78,15 @@ def test_sharded_models_are_refused_for_several_processes(
     assert run(*WRONG).err.startswith("quant: ACCELERATE_USE_FSDP is set")
 
 
+def test_a_launcher_that_does_not_say_which_process_this_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    outcome = run("--version")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("quant: RANK is no number, and the launcher of several processes has to set all of ")
+    assert outcome.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_all_end_with_the_highest_code(rank: int, run: Run, as_process: Any) -> None:
     """Something that only the last process could not do."""

@@ -76,8 +76,8 @@ FAULTS = (
     Fault(
         "gpus-counted-over-all-machines",
         "evaluate/processes.py",
-        'f"cuda:{self.local_rank}"',
-        'f"cuda:{self.rank}"',
+        'sees_one else f"cuda:{self.local_rank}"',
+        'sees_one else f"cuda:{self.rank}"',
         f"{PROCESSES}::test_each_process_has_the_gpu_of_its_place_on_the_machine",
     ),
     Fault(
@@ -135,5 +135,19 @@ FAULTS = (
         "if tensor.is_meta)",
         "if tensor is None)",
         f"{DEVICES}::test_offloaded_bytes_are_those_of_meta_parameters_and_buffers",
+    ),
+    Fault(
+        "a-place-that-is-not-told-is-the-first",
+        "evaluate/processes.py",
+        'found = {name: os.environ.get(name, "") for name in names}',
+        'found = {name: os.environ.get(name) or "0" for name in names}',
+        f"{PROCESSES}::test_a_place_that_is_told_in_part_is_refused",
+    ),
+    Fault(
+        "the-second-of-one-visible-gpu",
+        "evaluate/processes.py",
+        'return "cuda:0" if sees_one else f"cuda:{self.local_rank}"',
+        'return f"cuda:{self.local_rank}"',
+        f"{PROCESSES}::test_a_process_that_sees_one_gpu_has_that",
     ),
 )

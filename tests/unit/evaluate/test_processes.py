@@ -110,7 +110,10 @@ def test_nobody_waits_for_one_that_has_died(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("device", "expected"), [("cpu", "cpu"), ("cuda", "cuda:3"), ("cuda:0", None), ("auto", None), ("mps", None)]
 )
-def test_each_process_has_the_gpu_of_its_place_on_the_machine(device: str, expected: str | None) -> None:
+def test_each_process_has_the_gpu_of_its_place_on_the_machine(
+    device: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     processes = Processes(rank=7, size=8, local_rank=3, local_size=4)
     if expected is None:
         remedy = "start one process" if device == "auto" else "use --device cuda or cpu"
@@ -119,6 +122,14 @@ def test_each_process_has_the_gpu_of_its_place_on_the_machine(device: str, expec
     else:
         assert processes.device(device) == expected
     assert ALONE.device(device) == device
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [("2", "cuda:0"), ("GPU-1f", "cuda:0"), ("0,1", "cuda:1"), ("", "cuda:1")]
+)
+def test_a_process_that_sees_one_gpu_has_that(visible: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Processes(rank=1, size=2, local_rank=1, local_size=2).device("cuda") == expected
 
 
 class Group:
@@ -172,6 +183,21 @@ def test_a_process_that_fails_leaves_the_others(group: Group) -> None:
     with pytest.raises(ValueError, match="inside"), joined():
         raise ValueError("inside")
     assert group.calls == [("gloo", 1, 2), "destroyed"]
+
+
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORLD_SIZE", ""), ("WORLD_SIZE", "two"), ("RANK", None), ("LOCAL_RANK", None)]
+)
+def test_a_place_that_is_told_in_part_is_refused(
+    name: str, value: str | None, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each process in one line, before they wait for each other."""
+    monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    told = rf"^{name} is no number, and the launcher .* {name}='{value or ''}'.*: start them with accelerate launch or "
+    with pytest.raises(QuantError, match=told), joined():
+        pytest.fail("went on")
+    assert group.calls == []
 
 
 @pytest.mark.parametrize(
