@@ -97,8 +97,8 @@ FAULTS = (
     Fault(
         "every-process-complains",
         "cli/__init__.py",
-        "if message and processes.main:",
-        "if message:",
+        "            if processes.main:\n                _tell(message)\n",
+        "            _tell(message)\n",
         f"{CLI}::test_the_main_process_tells_and_all_end_with_its_code",
     ),
     Fault(
