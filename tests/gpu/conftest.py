@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if run is not None and BASELINE in run.records:
         _tell_measured(terminalreporter, config, run)
     if places := list(summary(left_out)):
-        terminalreporter.section(f"{len(places)} places left out, which need a GPU")
+        terminalreporter.section(f"places left out for want of GPUs: {len(places)}")
         terminalreporter.write_line("\n".join(places))
 
 

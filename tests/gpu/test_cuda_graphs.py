@@ -15,13 +15,14 @@ from tests.strategies import SCHEMES, normal
 pytestmark = pytest.mark.gpu
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("rows", [1, 40])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_a_replayed_graph_gives_the_bits_of_a_call(
-    scheme: quant.Scheme, rows: int, device: torch.device, needs_cuda: NeedsCuda
+    scheme: quant.Scheme, rows: int, dtype: torch.dtype, device: torch.device, needs_cuda: NeedsCuda
 ) -> None:
-    layer = quantized_linear(nn.Linear(256, 64), scheme).to(device)
-    first, second = (normal((rows, 256), seed=seed).to(device) for seed in (1, 2))
+    layer = quantized_linear(nn.Linear(1024, 320), scheme).to(device, dtype)
+    first, second = (normal((rows, 1024), seed=seed).to(device, dtype) for seed in (1, 2))
     with torch.inference_mode():
         expected = layer(second)
         assert not torch.equal(layer(first), expected)

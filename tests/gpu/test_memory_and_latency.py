@@ -19,7 +19,6 @@ def test_a_generation_is_timed_and_its_memory_taken(scheme: str, run: Run, devic
     record = run.of(scheme)
     assert len(record.generation.tokens) == NEW
     assert min(record.load_seconds, record.generation.seconds, record.generation.prefill_tokens_per_second) > 0
-    assert record.cpu_bytes >= 0
     assert (record.gpu_bytes > 0) == (device.type == "cuda")
 
 

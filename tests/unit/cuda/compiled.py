@@ -70,7 +70,8 @@ class Launch:
         aligned: dict[tuple[int, ...], Any] = {}
         for index, name in enumerate(self.kernel.arg_names):
             value = self.arguments[name]
-            if value is None or isinstance(value, bool) or name.isupper():
+            # Triton takes an integer of 1 for a constant too.
+            if value is None or isinstance(value, bool) or name.isupper() or (isinstance(value, int) and value == 1):
                 signature[name] = "constexpr"
                 constants[index,] = value
                 continue
