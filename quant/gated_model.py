@@ -51,6 +51,7 @@ class GatedModel:
         device: to run on; thresholds: where they are kept.
         dtype: of the unquantized model, by name; "auto" is what its configuration says.
         limit_bytes: memory for the baseline's logits, see `quant.evaluate.divergence.Baseline`.
+        name: what its thresholds are filed under, `name_of(model)` if not given.
 
     Raises:
         QuantError: no such model, or a text that cannot be read or is too short.
@@ -64,10 +65,11 @@ class GatedModel:
         thresholds: ThresholdFile,
         dtype: str = "auto",
         limit_bytes: int = LIMIT_BYTES,
+        name: str | None = None,
     ) -> None:
         self.source: Source = open_source(model, dtype)
         self._limit_bytes = limit_bytes
-        self.name = name_of(model)
+        self.name = name or name_of(model)
         self.device, self.thresholds = device, thresholds
         self._text = "embedded" if text is None else text.name
         tokenizer = load_tokenizer(self.source.folder)

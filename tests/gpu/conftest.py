@@ -113,6 +113,8 @@ def gated_model(
             dtype="float32",
             # Wikitext-2 takes 44 GB; where they are not free, the baseline runs again beside each scheme.
             limit_bytes=psutil.virtual_memory().available // 2,
+            # However the model was named: a copy on disk has the same figures.
+            name=family(option.quant_model),
         )
 
 

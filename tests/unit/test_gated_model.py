@@ -22,3 +22,12 @@ def test_the_baseline_keeps_its_logits_where_they_fit(model_folder: Path, text_f
     kept = GatedModel(str(model_folder), text_file, "cpu", file)
     again = GatedModel(str(model_folder), text_file, "cpu", file, limit_bytes=0)
     assert (kept.baseline.keeps_model, again.baseline.keeps_model) == (False, True)
+
+
+def test_thresholds_are_filed_under_the_folder_or_the_given_name(
+    model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    file = ThresholdFile(tmp_path / "thresholds.json")
+    assert GatedModel(str(model_folder), text_file, "cpu", file).name == model_folder.name
+    GatedModel(str(model_folder), text_file, "cpu", file, name="family").record("nf4", "by hand")
+    assert (file.has("family", "nf4"), file.has(model_folder.name, "nf4")) == (True, False)
