@@ -4,6 +4,7 @@ only when asked to; and the README's Python is run as a test.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +50,6 @@ pytest_plugins = ["tests.benchmarks.gating.plugin", "tests.slow_tests", "pyteste
 TIMING_OPTIONS = ("only", "enable", "autosave", "save", "save_data", "json", "compare", "histogram")
 
 
-NO_GPU = "not gpu"
-"""What `-m` says to leave them out."""
 MOST_PROCESSES = 8
 """Each imports torch and collects all tests, and the longest file cannot be split: more of them gain nothing."""
 
@@ -60,6 +59,11 @@ def takes_timings(config: pytest.Config) -> bool:
     return any(config.getoption(f"benchmark_{name}") for name in TIMING_OPTIONS)
 
 
+def leaves_gpu_out(expression: str) -> bool:
+    """Whether no test marked gpu is selected by `-m expression`, by itself or as one of several conditions."""
+    return "not gpu" in expression.split(" and ") and not re.search(r"\bor\b|\(", expression)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Benchmarks take timings where an option asks for them, and just run once elsewhere. Without tests marked gpu
     there is no GPU: libraries look for one, and use it, when they are imported (bitsandbytes), here and in processes
@@ -67,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not takes_timings(config):
         config.option.benchmark_disable = True
-    if config.option.markexpr == NO_GPU:
+    if leaves_gpu_out(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
@@ -97,7 +101,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     marked = config.option.markexpr
     # Without tests on the GPU nobody asks whether there is one.
-    gpu = marked != NO_GPU and (marked == "gpu" or torch.cuda.is_available())
+    gpu = not leaves_gpu_out(marked) and (marked == "gpu" or torch.cuda.is_available())
     folders = any(Path(argument).is_dir() for argument in config.args)
     if takes_timings(config) or gpu or not folders:
         return 0

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import conftest
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "gpu"
 LEFT_OUT = [
@@ -103,3 +105,14 @@ def test_without_its_tests_nothing_touches_cuda(tmp_path: Path) -> None:
     done = run_pytest("-m", "not gpu", *arguments, PYTHONPATH=f"{tmp_path}:{ROOT}", CUDA_VISIBLE_DEVICES="0")
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
     assert re.search(r"1 passed, \d+ deselected", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("expression", "out"),
+    [
+        *(("not gpu", True), ("not gpu and not slow", True), ("slow and not gpu", True)),
+        *(("", False), ("gpu", False), ("slow", False), ("not gpu or slow", False), ("not (gpu and slow)", False)),
+    ],
+)
+def test_a_gpu_is_hidden_from_runs_without_its_tests_alone(expression: str, out: bool) -> None:
+    assert conftest.leaves_gpu_out(expression) is out

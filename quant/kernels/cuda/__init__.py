@@ -11,9 +11,9 @@
 Integer sums do not depend on their order, so the integer products give the bits that `quant.kernels.cpu` specifies, and
 a row's output does not depend on how many rows there are. Where exact sums cost too much (`blockwise` says how much),
 weights are rounded to the dtype of x as a float layer has them, and a bound is held instead. What is left to
-`quant.kernels.reference`: float64, float32 with many rows of 4-bit weights, gradients, in_features beyond 131072
-(W8A16) or no multiple of 16 (4 bits); and, after a warning, all on other GPUs, and without Triton 3.7 or later all but
-what bitsandbytes takes.
+`quant.kernels.reference`, which writes the whole weight in floats for each call: float64, float32 with many rows of
+4-bit weights, gradients, in_features beyond 131072 (W8A16) or no multiple of 16 (4 bits); and, after a warning, all on
+other GPUs, and without Triton 3.7 or later all but what bitsandbytes takes.
 
 bitsandbytes' op takes our tensors as they are: codes, absmax and double quantization are laid out alike. It chooses
 between kernels that it has measured on many GPUs, some of which write the whole weight in floats.

@@ -30,7 +30,7 @@ BLOCK_M, BLOCK_N = 4, 8
 
 
 @triton.jit
-def _store(
+def _output_row(
     lanes,
     pairs_ptr,
     words_ptr,
@@ -132,7 +132,7 @@ def _few_rows(
     # Not unrolled: four copies of what follows would be compiled.
     for index in range(0, tl.minimum(BLOCK_M, m - row).to(tl.int32)):
         chosen = tl.where(index == 0, first, tl.where(index == 1, second, tl.where(index == 2, third, fourth)))
-        _store(
+        _output_row(
             chosen,
             pairs_ptr,
             words_ptr,

@@ -59,6 +59,15 @@ def test_int8_tiles_of_every_size(rows: int) -> None:
         assert_rows(y, (expected * rows)[:rows], (rows, out_features, in_features))
 
 
+@pytest.mark.parametrize(("rows", "out_features"), [(17, 129), (129, 65)])
+def test_int8_tiles_beside_each_other(rows: int, out_features: int) -> None:
+    """One output more than the larger tiles have."""
+    weight, x = random_weight(W8A16(), out_features, 17), normal((3, 17), seed=2)
+    expected = weight.expected(x)
+    y = weight.linear(x.repeat(-(-rows // 3), 1)[:rows])
+    assert_rows(y, (expected * rows)[:rows])
+
+
 @pytest.mark.parametrize(
     ("scheme", "dtype"),
     # The dtype of x matters for its own edges, whatever the codes.
