@@ -2,7 +2,7 @@
 
 Calls that are timed follow some that are not, which compile, allocate and bring the clocks up. What is timed goes
 through copies of a layer that are together larger than any GPU's cache, as decoding goes through a model, and is
-synchronised once at the end. Memory is that of one call more, which is not timed.
+synchronised once at the end. Memory is that of one call more, which is not timed, above what was there before it.
 """
 
 import copy
