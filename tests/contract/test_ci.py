@@ -89,6 +89,14 @@ def factor_pins() -> list[tuple[str, Requirement]]:
     return [(factor, Requirement(pin)) for names, pin in pins for factor in sorted(expand(names))]
 
 
+def test_tox_runs_the_kernels_and_not_what_stands_in_for_them() -> None:
+    """`python -m pytest` imports the package from the checkout. Without kernels choosing some is a warning."""
+    settings = tox_ini()["testenv"]
+    assert settings["package"] == "editable"
+    first = settings["commands"].strip().splitlines()[0]
+    assert first == 'python -W error -c "from quant import native; native.variant()"'
+
+
 def test_the_nightly_matrix_is_tox_s_list_of_environments() -> None:
     matrix = nightly_matrix()
     assert len(matrix) == len(set(matrix))
