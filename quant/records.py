@@ -45,8 +45,8 @@ class Result:
     perplexity_difference and perplexity_relative_change (a fraction, not percent) are against the baseline, as is
     perplexity_ratio, whose 95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above
     what the process held before the model was loaded, true to some tens of MB (the allocator keeps freed pages);
-    gpu_memory_bytes torch's peak, summed over the devices the model is on. generate_seconds is one generation of
-    `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have done so.
+    gpu_memory_bytes likewise what torch allocates, summed over the devices the model is on. generate_seconds is one
+    generation of `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have.
     times_smaller and times_faster are the baseline's footprint_bytes over this one's and this one's tokens_per_second
     (None for a single new token, which has no decode step) over the baseline's. offloaded_bytes do not fit on the
     devices and are fetched for every call. interval_note says why an interval is missing.

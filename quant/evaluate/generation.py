@@ -128,8 +128,9 @@ def resident_bytes() -> int:
 
 def held_memory() -> HeldMemory:
     """What the process holds now, on the CPU and on every CUDA device."""
+    resident = resident_bytes()  # first, for it collects garbage, which may be a model on a GPU
     allocated = {index: torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count())}
-    return HeldMemory(resident_bytes(), allocated)
+    return HeldMemory(resident, allocated)
 
 
 @contextmanager
@@ -138,7 +139,7 @@ def peak_memory(above: HeldMemory, devices: Sequence[torch.device] = ()) -> Iter
 
     Args:
         above: what to subtract, as `held_memory()` gave it earlier.
-        devices: the CUDA devices to sum over, as `quant.evaluate.devices.accelerators` gives them.
+        devices: the CUDA devices to sum over, by index, as `quant.evaluate.devices.accelerators` gives them.
     """
     process = psutil.Process()
     highest = resident_bytes()

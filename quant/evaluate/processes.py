@@ -16,6 +16,7 @@ which is refused here, as is accelerate's own way of sharding models: the rest o
 """
 
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,13 +129,21 @@ class Processes:
         where a launcher lets each process see one only, as SLURM does.
 
         Raises:
-            QuantError: several processes, and "auto" or one GPU by number.
+            QuantError: several processes, and "auto" or one GPU by number, or one GPU for several of them.
         """
         if self.size == 1 or device == "cpu":
             return device
         if device == "cuda":
-            sees_one = re.fullmatch(r"[^,]+", os.environ.get("CUDA_VISIBLE_DEVICES", "")) is not None
-            return "cuda:0" if sees_one else f"cuda:{self.local_rank}"
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            if not re.fullmatch(r"[^,]+", visible):
+                return f"cuda:{self.local_rank}"
+            seen = self._exchange("device", (platform.node(), visible))
+            if seen.count((platform.node(), visible)) > 1:
+                raise QuantError(
+                    f"CUDA_VISIBLE_DEVICES={visible} lets several of {self.size} processes see the same one GPU, and "
+                    "each needs one of its own: unset it, or start one process"
+                )
+            return "cuda:0"
         remedy = "start one process, without accelerate launch" if device == "auto" else "use --device cuda or cpu"
         raise QuantError(f"--device {device} is for one process, and there are {self.size}: {remedy}")
 

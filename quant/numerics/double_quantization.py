@@ -26,7 +26,7 @@ GRID = 65536
 
 
 @cached_table
-def _dynamic_levels(device: torch.device) -> Tensor:
+def dynamic_levels(device: torch.device) -> Tensor:
     """float32 [256], ascending."""
     return torch.tensor(DYNAMIC8_LEVELS, dtype=torch.float32, device=device)
 
@@ -34,7 +34,7 @@ def _dynamic_levels(device: torch.device) -> Tensor:
 @cached_table
 def _code_of_grid_point(device: torch.device) -> Tensor:
     """uint8 [65536]: the nearest level's code for each point of the grid, the lower one on a tie."""
-    levels = _dynamic_levels(torch.device("cpu"))
+    levels = dynamic_levels(torch.device("cpu"))
     grid = -1.0 + (2.0 * torch.arange(GRID, dtype=torch.float32, device="cpu")) / (GRID - 1)
     return torch.bucketize(grid, (levels[:-1] + levels[1:]) * 0.5).to(device=device, dtype=torch.uint8)
 
@@ -76,4 +76,4 @@ def quantize_absmax(absmax: Tensor, offset: Tensor | None = None) -> tuple[Tenso
 def dequantize_absmax(codes: Tensor, scales: Tensor, offset: Tensor) -> Tensor:
     """float32 [blocks]: the level of each code times the scale of its 256-block, plus the offset."""
     per_code = scales.repeat_interleave(DOUBLE_QUANT_BLOCK)[: codes.numel()]
-    return _dynamic_levels(codes.device)[codes.long()] * per_code + offset
+    return dynamic_levels(codes.device)[codes.long()] * per_code + offset

@@ -1,11 +1,16 @@
 """Small constant tensors (levels, boundaries), made once per device and kept.
 
+They are made in a thread of their own, where no mode of the caller holds, inference or a default device. On a GPU that
+is also where no CUDA graph is recorded: while `torch.compile(mode="reduce-overhead")` warms up, what the calling thread
+allocates comes from the memory of the graph, in which nothing may stay.
+
 `functools.cache` alone would also keep what is made while tensors are faked (`FakeTensorMode`) or traced
 (`torch.compile`): placeholders without values, which every later call would be given. Those are made anew instead.
 """
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar, cast
 
 import torch
@@ -19,7 +24,12 @@ def cached_table(build: Callable[P, R]) -> Callable[P, R]:
     """`functools.cache` for functions that return tensors; while tensors are faked or traced it neither reads nor
     fills the cache.
     """
-    cached = cast("Callable[P, R]", functools.cache(build))
+
+    def build_apart(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(build, *args, **kwargs).result()
+
+    cached = cast("Callable[P, R]", functools.cache(build_apart))
 
     @functools.wraps(build)
     def table(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -17,7 +17,7 @@ import conftest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "gpu"
 LEFT_OUT = [
-    ("test_cuda_graphs.py", "test_a_replayed_graph_gives_the_bits_of_a_call", "CUDA graphs"),
+    ("test_cuda_graphs.py", "test_a_replayed_graph_gives_the_results_of_a_call", "CUDA graphs"),
     ("test_device_map.py", "test_a_model_split_over_devices_computes_as_in_one_place", "two GPUs"),
     ("test_footprints.py", "test_every_byte_is_on_the_device", "bytes that torch allocates on the GPU"),
     ("test_layers.py", "test_moving_between_gpus_keeps_every_bit", "two GPUs"),

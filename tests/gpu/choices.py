@@ -15,6 +15,7 @@ import torch
 
 from quant.errors import QuantError
 from quant.integrations.transformers import check_device
+from quant.kernels import cuda
 from quant.sources import PHI_3_MINI, PHI_3_MINI_ID, REFERENCE
 from tests.gpu.references import REFERENCES
 
@@ -24,7 +25,8 @@ REHEARSE = "--device cpu --model reference"
 
 def require_device(option: str | None) -> None:
     """Raises:
-    pytest.UsageError: no GPU where none is named (`option` None), or a device that is not there or several.
+    pytest.UsageError: no GPU where none is named (`option` None), a device that is not there, or several, or one
+        that the kernels do not run on.
     """
     if option is None and not torch.cuda.is_available():
         raise pytest.UsageError(
@@ -36,6 +38,11 @@ def require_device(option: str | None) -> None:
         check_device(option or "cuda")
     except QuantError as error:
         raise pytest.UsageError(f"--device: {error}, or run pytest -m 'not gpu'") from error
+    if option != "cpu" and not cuda.is_usable(torch.device(option or "cuda")):
+        raise pytest.UsageError(
+            f"--device {option or 'cuda'}: tests marked gpu hold kernels that this GPU or this install cannot run; "
+            f"quant.kernels.cuda says what they need: run pytest -m 'not gpu', or rehearse: {REHEARSE}"
+        )
 
 
 def require_model(option: str | None) -> None:

@@ -44,10 +44,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_benchmark_pairs(config: pytest.Config) -> list[Pair]:
-    """Of times on a GPU only: a rehearsal's have benchmarks of their own."""
+    """Of times on a GPU only: the CPU has benchmarks of its own."""
     from tests.gpu.pairs import gpu_pairs  # noqa: PLC0415
 
-    return gpu_pairs() if torch.device(config.option.quant_device or "cuda").type == "cuda" else []
+    device = config.option.quant_device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return gpu_pairs() if device.startswith("cuda") else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -75,7 +76,8 @@ def _tell_measured(terminalreporter: pytest.TerminalReporter, config: pytest.Con
 def device(pytestconfig: pytest.Config) -> torch.device:
     """What the tests run on: `--device`, else the first GPU."""
     require_device(pytestconfig.option.quant_device)
-    return torch.device(pytestconfig.option.quant_device or "cuda")
+    named = torch.device(pytestconfig.option.quant_device or "cuda")
+    return torch.device("cuda", 0) if named == torch.device("cuda") else named
 
 
 @pytest.fixture

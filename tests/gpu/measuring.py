@@ -110,7 +110,5 @@ class Run:
 
     def _requested(self) -> int:
         """Unlike what is allocated for them, not rounded up."""
-        if self.device.type != "cuda":
-            return 0
-        requested: int = torch.cuda.memory_stats(self.device)["requested_bytes.all.current"]
-        return requested
+        name = "requested_bytes.all.current"
+        return int(torch.cuda.memory_stats(self.device)[name]) if self.device.type == "cuda" else 0

@@ -3,9 +3,9 @@
     if needs_cuda("CUDA graphs"):
         ...
 
-is true on a machine that has what it takes. Elsewhere the place is noted, and the summary lists it. Nothing else in
-`tests/gpu` may ask for the kind of device: `.ci/run` measures that a rehearsal runs every line but those below such an
-`if`, which `coveragerc` knows by its text, and `tests/contract/test_gpu_suite.py` has the list of them.
+is true on a machine that has what it takes. Elsewhere the place is noted, and the summary lists it. No other line of
+`tests/gpu` may be left out for the kind of device: `.ci/run` measures that a rehearsal runs every line but those below
+such an `if`, which `coveragerc` knows by its text, and `tests/contract/test_gpu_suite.py` has the list of them.
 """
 
 import sys

@@ -15,7 +15,6 @@ from transformers import StaticCache
 
 import quant
 from quant.evaluate.noise import rounding_noise
-from quant.kernels.cuda.tables import table
 from quant.numerics.tables import cached_table
 from tests.models import tiny_phi3, tokens
 
@@ -68,8 +67,9 @@ def test_generating_with_a_static_cache_gives_the_tokens_of_a_dynamic_one(
     """In the memory of CUDA graphs nothing may lie that a kernel keeps, as its constants, which are made anew here."""
     model: Any = quant.quantize(tiny_phi3(), scheme).to(device)
     for name in [name for name in sys.modules if name.startswith("quant.kernels.cuda.")]:
-        if hasattr(sys.modules[name], "table"):
-            monkeypatch.setattr(sys.modules[name], "table", cached_table(table.__wrapped__))  # type: ignore[attr-defined]
+        for constant in {"table", "dynamic_levels"} & set(vars(sys.modules[name])):
+            made = getattr(sys.modules[name], constant)
+            monkeypatch.setattr(sys.modules[name], constant, cached_table(made.__wrapped__))
     ids = tokens(length=12).to(device)
     options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "output_logits": True}
     lengths = {"min_new_tokens": 8, "max_new_tokens": 8, "return_dict_in_generate": True}

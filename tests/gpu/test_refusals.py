@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from quant.errors import QuantError
+from quant.kernels import cuda
 from quant.sources import PHI_3_MINI, PHI_3_MINI_ID, REFERENCE
+from tests.gpu import choices
 from tests.gpu.choices import DATASET, dataset_of, family, in_one_sentence, model_of, require_device, require_model
 from tests.gpu.fetch import fetch_outside, main
 from tests.gpu.needing import LeftOut, NeedsCuda, summary
@@ -39,6 +41,18 @@ def test_a_device_that_is_not_there_is_one_sentence(
         require_device(option)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_without_kernels_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every product would warn, and warnings are errors."""
+    for module, name in ((torch.cuda, "is_available"), (cuda, "is_usable"), (choices, "check_device")):
+        monkeypatch.setattr(module, name, lambda *_, value=name != "is_usable": value)
+    for option in (None, "cuda", "cuda:0"):
+        with pytest.raises(pytest.UsageError, match=r"^--device cuda(:0)?: .* hold kernels that this GPU"):
+            require_device(option)
+    require_device("cpu")
+    monkeypatch.setattr(cuda, "is_usable", lambda device: True)
+    require_device("cuda")
 
 
 def test_a_model_without_figures_is_one_sentence() -> None:

@@ -3,11 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 import quant
 from quant.numerics import blockwise, double_quantization
@@ -17,7 +19,7 @@ from tests.strategies import SCHEMES, bits, normal, scheme_id
 
 TABLES = {
     blockwise: ("_boundary_tensors", "_levels_of_byte"),
-    double_quantization: ("_dynamic_levels", "_code_of_grid_point"),
+    double_quantization: ("dynamic_levels", "_code_of_grid_point"),
 }
 
 
@@ -78,3 +80,29 @@ def test_a_fake_table_is_not_kept_and_a_kept_one_is_not_given_to_fakes() -> None
     with FakeTensorMode():
         assert type(table(3)) is not Tensor
     assert calls == [3, 3, 3]
+
+
+class Seen(TorchFunctionMode):
+    """What the thread that is in this mode calls of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions: list[Any] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        self.functions.append(function)
+        return function(*arguments, **(options or {}))
+
+
+def test_constants_are_made_in_a_thread_of_their_own() -> None:
+    """Where no CUDA graph is recorded and no mode of the caller holds, nor its default device."""
+    table = cached_table(lambda: torch.tensor([0.25, -3.0]))
+    with torch.inference_mode(), torch.device("meta"), Seen() as seen:
+        torch.tensor([1.0])
+        first = table()
+        assert seen.functions.count(torch.tensor) == 1
+    assert first.tolist() == [0.25, -3.0]
+    assert not first.is_inference()
+    assert table() is first

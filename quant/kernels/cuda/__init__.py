@@ -72,6 +72,13 @@ def takes_bitsandbytes(x: Tensor, rows: int, *operands: Any) -> bool:
     return _on_gpu(x) and _is_plain(x) and x.dtype != torch.float32 and bitsandbytes_op.takes(x, *operands)
 
 
+def is_usable(device: torch.device) -> bool:
+    """Whether all kernels run on `device`, a GPU. Where not, nobody is warned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(_is_capable.__wrapped__(device) and _uses_triton.__wrapped__())
+
+
 def _reads(x: Tensor) -> bool:
     """Whether Triton's kernels read x as it is."""
     return _on_gpu(x) and _is_plain(x) and _uses_triton()
@@ -90,12 +97,13 @@ def _on_gpu(x: Tensor) -> bool:
 def _is_capable(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 and int8 on tensor cores. It warns once where not."""
     if torch.version.hip is not None:
-        _warn("there are no kernels for AMD's")
+        _warn("quantized layers", "there are no kernels for AMD's")
         return False
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST_CAPABILITY:
         needed, found = (".".join(map(str, each)) for each in (OLDEST_CAPABILITY, capability))
-        _warn(f"kernels need compute capability {needed}, {torch.cuda.get_device_name(device)} has {found}")
+        name = torch.cuda.get_device_name(device)
+        _warn("quantized layers", f"kernels need compute capability {needed}, {name} has {found}")
         return False
     return True
 
@@ -103,17 +111,29 @@ def _is_capable(device: torch.device) -> bool:
 @functools.cache
 def _uses_triton() -> bool:
     """Whether Triton compiles the kernels here. It warns once where not."""
-    if not has_triton():
-        needed = ".".join(map(str, OLDEST_TRITON))
-        _warn(f"Triton {needed} or later, which comes with torch 2.12 and later for CUDA, is not installed")
-        return False
-    return True
+    needed = ".".join(map(str, OLDEST_TRITON))
+    missing = f"Triton {needed} or later, which comes with torch 2.12 and later for CUDA, is not installed"
+    reason = _driver_error() if has_triton() else missing
+    if reason:
+        _warn("quantized layers, but for what bitsandbytes multiplies,", reason)
+    return not reason
 
 
-def _warn(reason: str) -> None:
+def _driver_error() -> str:
+    """Why Triton is not ready here, empty where it is: it compiles a part of itself in C when it is first used."""
+    try:
+        # Made when it is first asked for.
+        _ = importlib.import_module("triton.runtime").driver.active
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"Triton, which needs a C compiler and Python's headers, says {what}"
+    return ""
+
+
+def _warn(what: str, reason: str) -> None:
     warnings.warn(
-        "quantized layers convert their weight in every call on this GPU, which is slow, and their bits are not those "
-        f"of the CPU: {reason}",
+        f"{what} convert their weight in every call on this GPU, which is slow, and their bits are not those of the "
+        f"CPU: {reason}",
         stacklevel=2,
     )
 

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.codebooks import DYNAMIC8_LEVELS
 from quant.kernels.cuda.operands import blockwise_operands
-from quant.kernels.cuda.tables import table
+from quant.numerics.double_quantization import dynamic_levels
 
 
 @functools.cache
@@ -67,6 +66,6 @@ def linear(
     if absmax_scale is None:
         y: Tensor = gemm()(x, *weight, absmax, block_size, codebook, bias)
         return y
-    level8 = table(DYNAMIC8_LEVELS, torch.float32, x.device)
+    level8 = dynamic_levels(x.device)
     y = gemm()(x, *weight, absmax_scale, block_size, codebook, bias, absmax, level8, absmax_offset)
     return y

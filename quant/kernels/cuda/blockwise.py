@@ -18,12 +18,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.codebooks import DYNAMIC8_LEVELS, FIXED_POINT, fixed_point_levels
+from quant.codebooks import FIXED_POINT, fixed_point_levels
 from quant.kernels.cuda.activations import LANES, fixed_point
 from quant.kernels.cuda.lanes import in_order, lanes_of
 from quant.kernels.cuda.operands import blockwise_operands
 from quant.kernels.cuda.rounding import finish
 from quant.kernels.cuda.tables import table
+from quant.numerics.double_quantization import dynamic_levels
 
 BLOCK_M, BLOCK_N = 4, 8
 """Rows of x, at most, and outputs per program. Unmeasured: no GPU has run it yet."""
@@ -182,7 +183,7 @@ def linear(
     if not out_features:
         return y
     levels = table(fixed_point_levels(codebook), torch.int32, x.device)
-    level8 = table(DYNAMIC8_LEVELS, torch.float32, x.device)
+    level8 = None if absmax_scale is None else dynamic_levels(x.device)
     block_m = min(BLOCK_M, triton.next_power_of_2(m))
     with torch.cuda.device_of(x):
         q, largest = fixed_point(rows, LANES)

@@ -13,10 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quant.codebooks import DYNAMIC8_LEVELS, LEVELS
+from quant.codebooks import LEVELS
 from quant.kernels.cuda.absmax import block_absmax
 from quant.kernels.cuda.operands import blockwise_operands
 from quant.kernels.cuda.tables import table
+from quant.numerics.double_quantization import dynamic_levels
 
 BLOCK_M, BLOCK_N, BLOCK_K = 64, 64, 64
 WARPS, STAGES = 4, 3
@@ -89,11 +90,12 @@ def linear(
     y = x.new_empty((*x.shape[:-1], out_features))
     if not out_features:
         return y
+    level8 = None if absmax_scale is None else dynamic_levels(x.device)
     with torch.cuda.device_of(x):
         _many_rows[(triton.cdiv(m, BLOCK_M), triton.cdiv(out_features, BLOCK_N))](
             *(rows, packed, absmax),
             *(absmax_scale, absmax_offset),
-            *(table(DYNAMIC8_LEVELS, torch.float32, x.device), table(LEVELS[codebook], torch.float32, x.device)),
+            *(level8, table(LEVELS[codebook], torch.float32, x.device)),
             *(bias, y, m, out_features, k),
             BLOCK_SHIFT=block_size.bit_length() - 1,
             DOUBLE=absmax_scale is not None,

@@ -104,7 +104,7 @@ REMEDY = "restore it, or delete it and measure anew with python -m tests.benchma
 def limits_of(
     machines: Sequence[Machine], key: Key, files: Collection[str] | None = None
 ) -> dict[str, Measured] | None:
-    """Name -> what was measured under this key, of the benchmarks in `files` or of all; None if nothing was."""
+    """Name -> what was measured under this key, of ratios to benchmarks in `files` or of all; None if nothing was."""
     for machine in machines:
         if not differences(key, machine["key"]):
             series = series_of(machine)

@@ -84,7 +84,9 @@ def hold_ratios(config: pytest.Config, run: Run, key: machine.Key) -> Findings:
     pairs = [pair for found in config.hook.pytest_benchmark_pairs(config=config) for pair in found]
     times, whole = times_of(run), config.getoption("benchmark_gate") == "whole"
     try:
-        limits = limits_of(read(path), key, None if whole else {file_of(test) for test in times})
+        # Of a whole run all that there are pairs of, which on a machine with a GPU are not always those of tests/gpu.
+        files = {file_of(pair.denominator) for pair in pairs} if whole else {file_of(test) for test in times}
+        limits = limits_of(read(path), key, files)
     except ValueError as error:
         return Findings([Failure(str(error), f"{path.name} cannot be read", 0)], [], "no ratio held to a limit")
     findings = hold(times, pairs, limits, whole)

@@ -5,7 +5,8 @@ otherwise), one after the other, writes what this machine's key has in the file 
 the limits see. The machine must have nothing else to do. `--folder` keeps the sessions' runs, and a second call with it
 takes only those that it lacks: ten sessions last half an hour, and without it a stop loses all of them. `--from` takes
 runs that `--benchmark-json` wrote, for instance on several days: with the same versions, which are read from the runs.
-docs/benchmarks.md has the procedure.
+docs/benchmarks.md has the procedure. A machine's limits are written as one, so `--gpu`, which needs a GPU for the full
+Phi-3-mini in float32, measures those of the CPU with them.
 """
 
 import argparse
@@ -17,8 +18,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tests.benchmarks.gating.file import RATIOS, Machine, machine_record, write
 from tests.benchmarks.gating.machine import differences
@@ -129,27 +128,20 @@ def summary(machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def pairs_here() -> list[Pair]:
-    """All pairs, of the benchmarks on a GPU too where there is one: limits are of one machine."""
-    from tests.benchmarks.pairs import all_pairs  # noqa: PLC0415
-
-    if not torch.cuda.is_available():
-        return all_pairs()
-    from tests.gpu.pairs import gpu_pairs  # noqa: PLC0415
-
-    return [*all_pairs(), *gpu_pairs()]
-
-
 def main() -> None:
     """Parse the command line, measure, and print what the limits see."""
-    pairs = pairs_here()
+    from tests.benchmarks.pairs import all_pairs  # noqa: PLC0415
+    from tests.gpu.pairs import gpu_pairs  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gating.measure", description=__doc__)
     parser.add_argument("--runs", type=int, default=FEWEST_RUNS, help=f"sessions, {FEWEST_RUNS} or more")
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--folder", type=Path, help="keeps each session's run here, and takes only those that it lacks")
     kept.add_argument("--from", dest="files", type=Path, nargs="+", help="runs that were taken before")
     parser.add_argument("--ratios", type=Path, default=RATIOS, help=f"the file to write, {RATIOS} by default")
+    parser.add_argument("--gpu", action="store_true", help="those of the full Phi-3-mini and its layers on the GPU too")
     arguments = parser.parse_args()
+    pairs = [*all_pairs(), *(gpu_pairs() if arguments.gpu else [])]
     count = len(arguments.files) if arguments.files else arguments.runs
     if count < FEWEST_RUNS:
         parser.error(f"{count} runs are too few to know their spread: {FEWEST_RUNS} or more")

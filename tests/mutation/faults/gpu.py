@@ -158,10 +158,10 @@ FAULTS = (
     ),
     Fault(
         "constants-in-the-memory-of-a-graph",
-        "kernels/cuda/tables.py",
-        "thread.submit(torch.tensor, values, dtype=dtype, device=device).result()",
-        "torch.tensor(values, dtype=dtype, device=device)",
-        f"{TABLE}::test_constants_are_made_in_a_thread_of_their_own",
+        "numerics/tables.py",
+        "return thread.submit(build, *args, **kwargs).result()",
+        "return build(*args, **kwargs)",
+        "tests/unit/test_tables.py::test_constants_are_made_in_a_thread_of_their_own",
     ),
     Fault(
         "bias-of-another-size-on-the-gpu",

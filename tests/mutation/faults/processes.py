@@ -76,8 +76,8 @@ FAULTS = (
     Fault(
         "gpus-counted-over-all-machines",
         "evaluate/processes.py",
-        'sees_one else f"cuda:{self.local_rank}"',
-        'sees_one else f"cuda:{self.rank}"',
+        'return f"cuda:{self.local_rank}"',
+        'return f"cuda:{self.rank}"',
         f"{PROCESSES}::test_each_process_has_the_gpu_of_its_place_on_the_machine",
     ),
     Fault(
@@ -146,8 +146,8 @@ FAULTS = (
     Fault(
         "the-second-of-one-visible-gpu",
         "evaluate/processes.py",
-        'return "cuda:0" if sees_one else f"cuda:{self.local_rank}"',
-        'return f"cuda:{self.local_rank}"',
-        f"{PROCESSES}::test_a_process_that_sees_one_gpu_has_that",
+        'return "cuda:0"',
+        'return f"cuda:{self.rank}"',
+        f"{PROCESSES}::test_a_process_that_sees_one_gpu_has_that_if_no_other_sees_it",
     ),
 )

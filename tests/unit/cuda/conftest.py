@@ -22,6 +22,7 @@ def interpreted() -> Iterator[None]:
 def gpu(interpreted: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tensors on the CPU are taken for ones on a GPU."""
     monkeypatch.setattr(cuda, "_on_gpu", lambda x: True)
+    monkeypatch.setattr(cuda, "_uses_triton", lambda: True)
     monkeypatch.setattr(cuda.bitsandbytes_op, "has_cuda", lambda: True)
     with native.override("torch"):
         yield

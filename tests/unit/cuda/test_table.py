@@ -1,22 +1,25 @@
-"""Which tensors are taken for ones on a GPU, what importing the package leaves alone, and where constants are made."""
+"""Which tensors are taken for ones on a GPU, and what importing the package leaves alone."""
 
 import importlib.util
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
 from quant.kernels import cuda
-from quant.kernels.cuda.tables import table
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> None:
-    """What was found out about a device before is not used."""
-    cuda._is_capable.cache_clear()
-    cuda._uses_triton.cache_clear()
+def forgotten() -> Iterator[None]:
+    """What was found out about a device before is not used, nor what is found out here afterwards."""
+    kept = cuda._is_capable, cuda._uses_triton
+    for function in kept:
+        function.cache_clear()
+    yield
+    for function in kept:
+        function.cache_clear()
 
 
 def stand_in(dtype: torch.dtype, elements: int = 64) -> Any:
@@ -35,6 +38,7 @@ def ampere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(cuda, "_PLAIN", (types.SimpleNamespace,))
+    monkeypatch.setattr(cuda, "_driver_error", lambda: "")
 
 
 def test_real_memory_of_a_gpu_in_the_integer_dtypes(ampere: None) -> None:
@@ -48,12 +52,13 @@ def test_subclasses_of_tensor_are_torch_s(ampere: None, monkeypatch: pytest.Monk
     assert not on_gpu()
 
 
-WARNING = "quantized layers convert their weight in every call on this GPU, which is slow, .*: "
+WARNING = "^quantized layers convert their weight in every call on this GPU, which is slow, .*: "
+BUT = "^quantized layers, but for what bitsandbytes multiplies, convert their weight in every call on this GPU, .*: "
 
 
-def refused_with(reason: str) -> None:
+def refused_with(reason: str, warning: str = WARNING) -> None:
     """That is told once."""
-    with pytest.warns(UserWarning, match=WARNING + reason) as told:
+    with pytest.warns(UserWarning, match=warning + reason) as told:
         assert [on_gpu(), on_gpu()] == [False, False]
     assert len(told) == 1
 
@@ -77,7 +82,7 @@ def test_amd_gpus_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_installs_without_triton_are_torch_s_and_bitsandbytes(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refused_with(r"Triton 3\.7 or later, which comes with torch 2\.12 and later for CUDA, is not installed$")
+    refused_with(r"Triton 3\.7 or later, which comes with torch 2\.12 and later for CUDA, is not installed$", BUT)
     monkeypatch.setattr(cuda.bitsandbytes_op, "takes", lambda x, *operands: operands == ("packed", "absmax"))
     assert cuda.takes_bitsandbytes(stand_in(torch.float16), 9, "packed", "absmax")
     assert not cuda.takes_bitsandbytes(stand_in(torch.float16), 9, "packed")
@@ -96,7 +101,30 @@ def test_triton_of_a_version_that_is_tested_is_used(
 def test_old_versions_of_triton_are_not_used(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib, "import_module", lambda name: types.SimpleNamespace(__version__="3.6.1"))
-    refused_with("Triton 3.7 or later")
+    refused_with("Triton 3.7 or later", BUT)
+
+
+def test_a_triton_that_cannot_compile_its_driver_is_not_used(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without a C compiler."""
+
+    class Driver:
+        @property
+        def active(self) -> None:
+            raise RuntimeError("Failed to find C compiler.\nSet CC")
+
+    monkeypatch.undo()
+    runtime = types.SimpleNamespace(driver=Driver())
+    monkeypatch.setattr(importlib, "import_module", lambda name: {"triton.runtime": runtime}[name])
+    reason = cuda._driver_error()
+    assert reason == (
+        "Triton, which needs a C compiler and Python's headers, says RuntimeError: Failed to find C compiler. Set CC"
+    )
+    monkeypatch.setattr(cuda, "has_triton", lambda: True)
+    with pytest.warns(UserWarning, match=BUT + reason):
+        assert not cuda._uses_triton()
+    runtime.driver = types.SimpleNamespace(active=object())
+    cuda._uses_triton.cache_clear()
+    assert cuda._uses_triton()
 
 
 def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,29 +137,3 @@ def test_a_tensor_on_the_cpu_asks_nothing_of_cuda(monkeypatch: pytest.MonkeyPatc
     assert not cuda.takes_few_blockwise(x, 2)
     assert not cuda.takes_many_blockwise(x, 2)
     assert not cuda.takes_bitsandbytes(x, 2, *[None] * 4, "nf4", 64, 3, None)
-
-
-class Seen(TorchFunctionMode):
-    """What the thread that is in this mode calls of torch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.functions: list[Any] = []
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
-    ) -> Any:
-        self.functions.append(function)
-        return function(*arguments, **(options or {}))
-
-
-def test_constants_are_made_in_a_thread_of_their_own() -> None:
-    """Where no CUDA graph is recorded and no mode of the caller holds: plain tensors on the device asked for."""
-    values = (0.25, -3.0)
-    with torch.inference_mode(), Seen() as seen:
-        torch.tensor(values)
-        first = table(values, torch.float32, torch.device("cpu"))
-        assert seen.functions.count(torch.tensor) == 1
-    assert first.tolist() == list(values)
-    assert not first.is_inference()
-    assert table(values, torch.float32, torch.device("cpu")) is first

@@ -2,6 +2,8 @@
 real ones are in `tests/unit/test_launched.py`.
 """
 
+from types import SimpleNamespace
+
 import pytest
 
 from quant.errors import QuantError
@@ -124,12 +126,35 @@ def test_each_process_has_the_gpu_of_its_place_on_the_machine(
     assert ALONE.device(device) == device
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"), [("2", "cuda:0"), ("GPU-1f", "cuda:0"), ("0,1", "cuda:1"), ("", "cuda:1")]
-)
-def test_a_process_that_sees_one_gpu_has_that(visible: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", ["0,1", ""])
+def test_processes_that_see_all_gpus_have_those_of_their_places(visible: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert Processes(rank=1, size=2, local_rank=1, local_size=2).device("cuda") == expected
+    assert Processes(rank=1, size=2, local_rank=1, local_size=2).device("cuda") == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"), [(("here", "GPU-2e"), False), (("there", "GPU-1f"), False), (("here", "GPU-1f"), True)]
+)
+def test_a_process_that_sees_one_gpu_has_that_if_no_other_sees_it(
+    other: tuple[str, str], shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same number on another machine is another GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1f")
+    monkeypatch.setattr("platform.node", lambda: "here")
+    told: list[object] = []
+
+    def all_gather(values: list[object], value: object) -> None:
+        told.append(value)
+        values[:] = [("device", other), value]
+
+    monkeypatch.setattr("quant.evaluate.processes.dist", SimpleNamespace(all_gather_object=all_gather))
+    second = Processes(rank=1, size=2, local_rank=1, local_size=2)
+    if shared:
+        with pytest.raises(QuantError, match=r"^CUDA_VISIBLE_DEVICES=GPU-1f lets several of 2 processes see "):
+            second.device("cuda")
+    else:
+        assert second.device("cuda") == "cuda:0"
+    assert told == [("device", ("here", "GPU-1f"))]
 
 
 class Group:
