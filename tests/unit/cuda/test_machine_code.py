@@ -77,6 +77,6 @@ def test_tensor_cores_multiply_int8_and_memory_is_read_ahead(capability: int) ->
     assert len(tiles) == 3
     for code in tiles:
         instructions = code["instructions"]
-        # As a warp's, a warp group's or (9.0, 10.0 from Triton 3.9) a block's product.
+        # Of a warp, of a warp group, or of a block (10.0, from Triton 3.9).
         assert any("mma" in name and name.endswith(("s32.s8.s8.s32", "s32.s8.s8", "kind::i8")) for name in instructions)
         assert any(name.startswith("cp.async") for name in instructions)
