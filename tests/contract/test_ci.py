@@ -53,7 +53,8 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     assert suite["run"] == 'python -m pytest -m "not gpu"'
     assert "'--cov --slow-tests=fail'" in suite["env"]["PYTEST_ADDOPTS"]
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
-    assert rehearsal == {"run": f"python -m {REHEARSAL}"}
+    assert rehearsal == {"run": f"python -m coverage run {RCFILE} -m {REHEARSAL}"}
+    assert steps[steps.index(rehearsal) + 1] == {"run": f"python -m coverage report {RCFILE}"}
     assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
 
 
