@@ -85,7 +85,7 @@ def test_f2_the_float_weights_are_freed_while_a_model_is_loaded(
 
 
 def live_bytes() -> int:
-    """Of all tensors that Python can reach, storages counted once."""
+    """Of the tensors made since the module began that Python can reach (`tests/conftest.py`), storages counted once."""
     gc.collect()
     tensors = [value for value in gc.get_objects() if type(value) in (Tensor, nn.Parameter) and value.is_cpu]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
