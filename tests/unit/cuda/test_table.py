@@ -75,6 +75,17 @@ def test_older_gpus_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -
     refused_with(r"kernels need compute capability 8\.0, NVIDIA T4 has 7\.5$")
 
 
+def test_whether_kernels_run_is_asked_without_a_warning(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 0)
+    assert cuda.is_usable(device)
+    monkeypatch.setattr(cuda, "_driver_error", lambda: "no compiler")
+    assert not cuda.is_usable(device)
+    monkeypatch.setattr(cuda, "_driver_error", lambda: "")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA T4")
+    assert not cuda.is_usable(device)
+
+
 def test_amd_gpus_are_torch_s(ampere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     refused_with("there are no kernels for AMD's$")
