@@ -72,6 +72,7 @@ def test_where_gradients_are_on_the_dispatcher_is_taken(layer: QuantizedLinear, 
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # from torch 2.14 on
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("observer", OBSERVERS)
 def test_observers_see_the_op(observer: str, layer: QuantizedLinear) -> None:
