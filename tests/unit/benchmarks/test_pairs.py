@@ -6,13 +6,11 @@ And those that are held on every machine are the ones that docs/benchmarks.md ha
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from quant import native
-from tests.benchmarks.gating.ratios import Pair
 from tests.benchmarks.pairs import all_pairs
 from tests.gpu.pairs import gpu_pairs
 
@@ -50,24 +48,18 @@ HELD_EVERYWHERE = {
 """With AVX-512: one row beside the float layer of its dtype, and quantizing beside torch's operations."""
 
 
-@pytest.mark.parametrize(
-    ("pairs", "where"),
-    [(all_pairs, ("tests/benchmarks",)), (gpu_pairs, ("tests/gpu/test_speed.py", "-m", "gpu"))],
-    ids=["CPU", "GPU"],
-)
-def test_both_benchmarks_of_every_pair_are_collected_where_timings_are_taken(
-    pairs: Callable[[], list[Pair]], where: tuple[str, ...]
-) -> None:
+def test_both_benchmarks_of_every_pair_are_collected_where_timings_are_taken() -> None:
+    """Those on a GPU too, by one process for both."""
     options = ["--collect-only", "-q", "--benchmark-only", "-n", "0", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
-    command = [sys.executable, "-m", "pytest", *where, *options]
+    command = [sys.executable, "-m", "pytest", "tests/benchmarks", "tests/gpu/test_speed.py", *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    collected = {line for line in done.stdout.splitlines() if line.startswith(where[0])}
-    named = {name for pair in pairs() for name in (pair.numerator, pair.denominator)}
-    assert named
-    assert collected
-    assert named - collected == set()
+    collected = {line for line in done.stdout.splitlines() if line.startswith("tests/")}
+    for pairs in (all_pairs(), gpu_pairs()):
+        named = {name for pair in pairs for name in (pair.numerator, pair.denominator)}
+        assert named
+        assert named - collected == set()
 
 
 def held_everywhere() -> dict[str, float]:
