@@ -7,8 +7,45 @@ BLOCKWISE = "tests/unit/test_blockwise.py"
 FLUSHED_SUBNORMALS = "tests/unit/test_flushed_subnormals.py"
 INT8 = "tests/unit/test_int8.py"
 PACKING = "tests/unit/test_packing.py"
+SCALE_SEARCH = "tests/unit/test_scale_search.py"
+SEARCHES = "tests/property/test_scale_search.py"
 
 FAULTS = (
+    Fault(
+        "searched-error-is-summed-by-vectors",
+        "numerics/scale_search.py",
+        "return _fold(difference * difference)",
+        "return (difference * difference).sum(dim=0)",
+        f"{SCALE_SEARCH}::test_scales_are_the_oracle_s",
+    ),
+    Fault(
+        "searched-scale-is-the-first-factor",
+        "numerics/scale_search.py",
+        "less = error < least",
+        "less = error <= error",
+        f"{SEARCHES}::test_a_search_never_adds_squared_error_and_keeps_the_worst_case",
+    ),
+    Fault(
+        "least-squares-step-leaves-the-factors",
+        "numerics/scale_search.py",
+        "consider(refined.clamp(plain * factors[0], plain * factors[-1]))",
+        "consider(refined)",
+        f"{SCALE_SEARCH}::test_a_refined_scale_stays_between_the_factors",
+    ),
+    Fault(
+        "tiny-rows-are-searched",
+        "numerics/scale_search.py",
+        "searched = (plain >= low) & (plain <= high)",
+        "searched = (plain > 0) & (plain <= high)",
+        f"{SCALE_SEARCH}::test_scales_beyond_what_is_searched_are_kept",
+    ),
+    Fault(
+        "searched-absmax-divides-nothing",
+        "numerics/blockwise.py",
+        "        reciprocal = (1.0 / largest.clamp(min=SMALLEST_DIVISOR)).clamp_(max=LARGEST)",
+        "        reciprocal = (1.0 / blocks.abs().amax(dim=1).clamp(min=SMALLEST_DIVISOR)).clamp_(max=LARGEST)",
+        f"{SCALE_SEARCH}::test_codes_are_the_nearest_ones_under_the_stored_scale",
+    ),
     Fault(
         "int8-one-scale-for-all-rows",
         "numerics/int8.py",
