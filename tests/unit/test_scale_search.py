@@ -105,6 +105,16 @@ def test_a_refined_scale_stays_between_the_factors() -> None:
     assert free.item() == pytest.approx((63 * 0.1 + 1) / 64)
 
 
+@pytest.mark.parametrize(("exponent", "taken"), [(-22, False), (-16, True)])
+def test_what_rounding_may_explain_is_no_gain(exponent: int, taken: bool) -> None:
+    """A weight of 1.5 and the level 1: over the scale 1 + d its error of 0.5 is less by d, the square by 4 d of itself,
+    which has to be more than 2^-18.
+    """
+    factors = (1.0, 1 + 2.0**exponent)
+    scale = scale_search.search_scales(torch.tensor([[1.5]]), torch.ones(1), lambda w, _: torch.ones_like(w), factors)
+    assert scale.item() == factors[taken]
+
+
 @each_scheme
 def test_threads_groups_and_chunks_change_nothing(scheme: Scheme, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = normal((9, 161), seed=33)

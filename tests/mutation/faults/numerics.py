@@ -12,17 +12,31 @@ SEARCHES = "tests/property/test_scale_search.py"
 
 FAULTS = (
     Fault(
-        "searched-error-is-summed-by-vectors",
+        "searched-scale-is-summed-by-vectors",
         "numerics/scale_search.py",
-        "return _fold(difference * difference)",
-        "return (difference * difference).sum(dim=0)",
+        "refined = _fold(weights * levels) / _fold(levels * levels)",
+        "refined = (weights * levels).sum(dim=0) / (levels * levels).sum(dim=0)",
         f"{SCALE_SEARCH}::test_scales_are_the_oracle_s",
     ),
     Fault(
-        "searched-scale-is-the-first-factor",
+        "searched-scale-is-the-last-one-tried",
         "numerics/scale_search.py",
         "less = error < least",
         "less = error <= error",
+        f"{SCALE_SEARCH}::test_scales_are_the_oracle_s",
+    ),
+    Fault(
+        "searched-scale-wins-by-a-rounding",
+        "numerics/scale_search.py",
+        "least < plain_error * (1 - MARGIN)",
+        "least < plain_error",
+        f"{SCALE_SEARCH}::test_what_rounding_may_explain_is_no_gain",
+    ),
+    Fault(
+        "searched-scale-is-any-that-was-tried",
+        "numerics/scale_search.py",
+        "return torch.where(least < plain_error * (1 - MARGIN), best, plain)",
+        "return plain * factors[0]",
         f"{SEARCHES}::test_a_search_never_adds_squared_error_and_keeps_the_worst_case",
     ),
     Fault(
