@@ -10,7 +10,7 @@ of the deviation float32 explains.
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SMALLEST_SCALE = 2.0**-125
 UNIT_ROUNDOFF = 2.0**-24
@@ -113,6 +113,44 @@ def dequantize_blocks(
 ) -> list[float]:
     """level * absmax of the block, in float32."""
     return [f32(levels[code] * absmax[index // block_size]) for index, code in enumerate(codes)]
+
+
+def fold(terms: Sequence[float]) -> float:
+    """The float32 sum of `terms`: the second half onto the first, and again, the middle one of an odd number alone."""
+    left = list(terms)
+    while len(left) > 1:
+        half = (len(left) + 1) // 2
+        left = [f32(a + b) for a, b in itertools.zip_longest(left[:half], left[half:], fillvalue=0.0)]
+    return left[0]
+
+
+def searched_scale(
+    row: Sequence[float], plain: float, nearest: Callable[[float, float], float], factors: Sequence[float]
+) -> float:
+    """The scale of least squared error of one row or block: `factors` of `plain`, then two steps of least squares.
+
+    nearest(value, scale) is the level, before it is multiplied by the scale. All is done on values over the power of
+    two at or below `plain`; a plain scale beyond 2^+-115 is kept, and so is one that is not beaten by 2^-18 of itself.
+    """
+    if not 2.0**-115 <= plain <= 2.0**115:
+        return plain
+    exponent = math.frexp(plain)[1] - 1
+    values, start = [math.ldexp(value, -exponent) for value in row], math.ldexp(plain, -exponent)
+
+    def error(scale: float) -> float:
+        differences = [f32(value - f32(nearest(value, scale) * scale)) for value in values]
+        return fold([f32(difference * difference) for difference in differences])
+
+    candidates = [start, *(f32(start * f32(factor)) for factor in factors)]
+    best = min(candidates, key=error)  # the first of equal ones
+    for _ in range(2):
+        levels = [nearest(value, best) for value in values]
+        fitted = fold([f32(value * level) for value, level in zip(values, levels, strict=True)])
+        fitted = f32(fitted / fold([f32(level * level) for level in levels]))
+        low, high = f32(start * f32(factors[0])), f32(start * f32(factors[-1]))
+        best = min(best, max(low, min(high, fitted)), key=error)
+    beaten = error(best) < f32(error(start) * (1 - 2.0**-18))
+    return math.ldexp(best if beaten else start, exponent)
 
 
 def pack(codes: Sequence[int], fill: int) -> list[int]:

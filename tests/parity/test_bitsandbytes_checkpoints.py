@@ -23,6 +23,7 @@ from tests.strategies import bits
 
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4}
 DTYPES = (torch.bfloat16, torch.float32)
+SAVED = (NF4(32), FP4(128, True), NF4(4096, True), NF4(scale="mse"), FP4(32, True, scale="mse"))
 SMALL = "17KB"
 """Shards of this size part the codes of a layer from its absmax."""
 
@@ -75,12 +76,14 @@ def test_a_checkpoint_goes_there_and_back_without_a_bit_changed(
     assert_same_weights(ours, load(tmp_path / "back"), 8)
 
 
-@pytest.mark.parametrize("scheme", [NF4(32), FP4(128, True), NF4(4096, True)], ids=str)
-def test_every_block_size_is_loaded_by_transformers(float_folder: Path, tmp_path: Path, scheme: Blockwise) -> None:
+@pytest.mark.parametrize("scheme", SAVED, ids=str)
+def test_every_block_size_and_searched_absmax_are_loaded_by_transformers(
+    float_folder: Path, tmp_path: Path, scheme: Blockwise
+) -> None:
     """Its configuration has none: it is in every weight. Without repacking it computes as a float model does."""
     ours: Any = quant.quantize(load(float_folder), scheme)
     ours.save_pretrained(tmp_path / "ours")
-    convert_checkpoint(str(tmp_path / "ours"), tmp_path / "theirs", "bitsandbytes")
+    assert convert_checkpoint(str(tmp_path / "ours"), tmp_path / "theirs", "bitsandbytes").scheme == scheme
     theirs = load(tmp_path / "theirs")
     assert_same_weights(ours, theirs, 8)
     for name, module in theirs.named_modules():

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_comparisons")
         (("--schemes", ""), r"unknown scheme \(none\)"),
         (("--block-size", 48), "block_size 48 is not allowed, use one of 32, 64, "),
         (("--block-size", 0), "block_size 0 is not allowed"),
+        (("--scale", "max"), 'scale must be "absmax" or "mse", got \'max\''),
         (("--bos", "always", "--window", 1), "window 1 leaves no room for a token, use at least 2"),
         (("--bos", "always", "--stride", 24), "stride 24 is out of range, use 1 to 23"),
         (("--json", "text.txt", "--report", __file__), "is a file: name a folder"),

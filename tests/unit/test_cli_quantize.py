@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quant import reference_model
+from quant import NF4, quantize_tensor, reference_model
 from quant.checkpoint.headers import read_header
 from quant.checkpoint.manifest import MANIFEST
 from tests.checkpoints import flip
 from tests.unit.cli_runner import Run, check_refused
+
+LAYER = "model.layers.0.mlp.down_proj"
 
 
 @pytest.fixture
@@ -47,6 +49,24 @@ def test_options_reach_the_layers(run: Run, model_folder: Path, out: Path) -> No
     assert (config["block_size"], config["quantized_modules"]) == (128, layers)
 
 
+def test_searched_scales_are_stored_and_recorded(run: Run, model_folder: Path, out: Path, made: Path) -> None:
+    """The same tensors of the same sizes, with other absmax."""
+    searched = out.with_name("searched")
+    assert run("quantize", model_folder, searched, "--scheme", "nf4", "--scale", "mse").code == 0
+    config, plain = (
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+        for folder in (searched, made)
+    )
+    assert config == {**plain, "scale": "mse"}
+    tensors, before = (load_file(folder / "model.safetensors") for folder in (searched, made))
+    assert {k: (t.shape, t.dtype) for k, t in tensors.items()} == {k: (t.shape, t.dtype) for k, t in before.items()}
+    expected = quantize_tensor(load_file(model_folder / "model.safetensors")[f"{LAYER}.weight"], NF4(scale="mse"))
+    assert torch.equal(tensors[f"{LAYER}.weight"], expected.codes)
+    assert torch.equal(tensors[f"{LAYER}.weight_absmax"], expected.scales)
+    assert not torch.equal(before[f"{LAYER}.weight_absmax"], expected.scales)
+    assert "scale mse" in run("inspect", searched).out
+
+
 def test_the_reference_model_by_name(run: Run, model_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference_model, "FOLDER", model_folder)
     assert run("quantize", "reference", out, "--scheme", "w8a16-full").out.startswith(f"{out}: w8a16-full, 9 of 9")
@@ -60,6 +80,7 @@ def test_the_reference_model_by_name(run: Run, model_folder: Path, out: Path, mo
         (("--scheme", "baseline"), "a checkpoint cannot be quantized to 'baseline'"),
         (("--scheme", "nf4", "--block-size", 48), "block_size 48 is not allowed"),
         (("--scheme", "nf4", "--dtype", "int8"), "unknown dtype 'int8'"),
+        (("--scheme", "w8a16", "--scale", "max"), 'W8A16: scale must be "absmax" or "mse", got \'max\''),
         ((), "--scheme.*: see quant quantize --help"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

@@ -42,10 +42,14 @@ def test_every_variant_makes_a_record(request_: Request) -> None:
         assert result.tokens_per_second > 0
 
 
-def test_the_block_size_is_used_and_recorded(request_: Request) -> None:
+def test_block_size_and_scale_are_used_and_recorded(request_: Request) -> None:
     schemes = ("nf4", "w8a16")
-    _, nf4, int8 = compare(dataclasses.replace(request_, schemes=schemes, block_size=256)).results
-    _, default, _ = compare(dataclasses.replace(request_, schemes=schemes)).results
+    other = dataclasses.replace(request_, schemes=schemes, block_size=256, scale="mse")
+    baseline, nf4, int8 = compare(other).results
+    _, default, default_int8 = compare(dataclasses.replace(request_, schemes=schemes)).results
+    assert (baseline.scale, nf4.scale, int8.scale) == (None, "mse", "mse")
+    assert (default.scale, default_int8.scale) == ("absmax", "absmax")
+    assert int8.kl_mean != default_int8.kl_mean
     assert (nf4.block_size, default.block_size, int8.block_size) == (256, 64, None)
     weights = 2 * 64 * (128 + 64 + 256 + 128)
     assert default.parameter_bytes is not None

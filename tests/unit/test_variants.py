@@ -81,6 +81,18 @@ def test_the_block_size_is_for_our_four_bit_schemes(model_folder: Path, block_si
         assert {module.scheme for module in model.modules() if isinstance(module, QuantizedLinear)} == {scheme}
 
 
+def test_a_searched_scale_is_for_all_of_our_schemes(model_folder: Path) -> None:
+    assert scheme_of("nf4-dq", 32, "mse") == NF4(32, True, scale="mse")
+    assert scheme_of("w8a16-full", scale="mse") == W8A16(scale="mse")
+    assert scheme_of("baseline", scale="mse") is None
+    model = load_variant("w8a16-full", model_folder, torch.float32, scale="mse").model
+    assert {m.scheme for m in model.modules() if isinstance(m, QuantizedLinear)} == {W8A16(scale="mse")}
+    quantize_as("fp4", model := load("baseline", model_folder), scale="mse")
+    assert {m.scheme for m in model.modules() if isinstance(m, QuantizedLinear)} == {FP4(scale="mse")}
+    with pytest.raises(QuantError, match='scale must be "absmax" or "mse"'):
+        scheme_of("w8a16", scale="max")
+
+
 def test_a_block_size_that_is_not_allowed_is_refused() -> None:
     with pytest.raises(QuantError, match="block_size 48 is not allowed"):
         scheme_of("nf4", 48)

@@ -42,6 +42,16 @@ def test_config_json_holds_this() -> None:
     }
 
 
+@pytest.mark.parametrize("kind", CONFIGS, ids=lambda config: config.__name__)
+def test_a_scale_is_written_only_where_it_is_searched(kind: Any) -> None:
+    """So that config.json of what is not is what it was before there was a choice, and older versions read it."""
+    assert "scale" not in kind(scale="absmax").to_dict()
+    assert kind(scale="absmax").to_dict() == kind().to_dict()
+    written = kind(scale="mse").to_dict()
+    assert written == {**kind().to_dict(), "scale": "mse"}
+    assert AutoQuantizationConfig.from_dict(written).scheme == kind.scheme_type(scale="mse")
+
+
 def test_every_named_scheme_has_a_configuration() -> None:
     assert {config.scheme_type for config in CONFIGS} == {type(scheme) for scheme in SCHEMES.values()}
     public = (quant.W8A16Config, quant.NF4Config, quant.FP4Config, quant.INT4Config)
@@ -56,10 +66,19 @@ def test_transformers_finds_the_quantizer(config: type[QuantConfig]) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (quant.W8A16Config, {"block_size": 64}, "W8A16Config: unknown option 'block_size', it takes include, exclude"),
-        (quant.NF4Config, {"blocksize": 64}, "unknown option 'blocksize', it takes block_size, double_quant, include"),
+        (
+            quant.W8A16Config,
+            {"block_size": 64},
+            "W8A16Config: unknown option 'block_size', it takes scale, include, exclude",
+        ),
+        (
+            quant.NF4Config,
+            {"blocksize": 64},
+            "unknown option 'blocksize', it takes scale, block_size, double_quant, include",
+        ),
         (quant.NF4Config, {"block_size": 65}, "block_size 65 is not allowed"),
         (quant.NF4Config, {"double_quant": 1}, "double_quant must be True or False"),
+        (quant.NF4Config, {"scale": "max"}, 'NF4: scale must be "absmax" or "mse", got \'max\''),
         (quant.NF4Config, {"format_version": FORMAT_VERSION + 1}, "format_version 2, this version of quant reads 1"),
         (quant.NF4Config, {"format_version": 0}, "format_version 0"),
         (quant.NF4Config, {"format_version": "1"}, "format_version '1'"),

@@ -3,6 +3,7 @@ for every kind of model and choice of layers. Every scheme and dtype: `tests/con
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ MODELS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("scheme", [NF4(32), FP4(128, True)], ids=scheme_id)
 def test_other_block_sizes(scheme: Scheme, tmp_path: Path) -> None:
     assert_round_trip(save(tiny_phi3(), tmp_path / "float"), scheme, torch.float32, tmp_path)
+
+
+@pytest.mark.parametrize("scheme", [W8A16(scale="mse"), NF4(64, True, scale="mse")], ids=scheme_id)
+def test_searched_scales(scheme: Scheme, tmp_path: Path) -> None:
+    """On load, in memory and from the files, and nothing is searched again where they are loaded."""
+    loaded = assert_round_trip(save(tiny_phi3(), tmp_path / "float"), scheme, torch.float32, tmp_path)
+    assert state(loaded) != state(quant.quantize(tiny_phi3(), replace(scheme, scale="absmax")))
 
 
 @pytest.mark.parametrize("scheme", [W8A16(), NF4()], ids=scheme_id)

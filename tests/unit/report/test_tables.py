@@ -83,6 +83,10 @@ def test_notes_say_what_was_measured_and_what_was_not() -> None:
     assert offloaded.startswith("baseline: 4,000,000 bytes did not fit on the device and are fetched for every call")
     assert missing == "bnb-nf4 not measured: bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'"
     assert interval == "no 95 % interval: a token had probability 0"
+    first, second, *others = COMPARISON.results
+    searched = replace(COMPARISON, results=(first, replace(second, scale="mse"), *others))
+    notes = comparison_notes(searched)
+    assert [note for note in notes if "searched" in note] == ["scales searched for the least squared error: w8a16"]
     without_bos = replace(COMPARISON, environment=replace(COMPARISON.environment, bos_id=None))
     assert comparison_notes(without_bos)[0].endswith("stride 128, no BOS")
     assert "2 threads, device cpu; python" in comparison_notes(replace(COMPARISON, processes=1))[2]
