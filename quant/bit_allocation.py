@@ -93,7 +93,9 @@ def steps_of(layers: Sequence[Sensitivity]) -> list[Step]:
 
 def _hull(name: str, measured: Sequence[Sensitivity]) -> list[Step]:
     """The steps of one layer along the lower convex hull of (bytes, loss), from float on."""
-    points = {one.scheme: (one.bytes_after, max(0.0, one.loss_increase)) for one in measured}
+    # A scheme that makes a token impossible is no choice: its loss is infinite.
+    finite = [one for one in measured if math.isfinite(one.loss_increase)]
+    points = {one.scheme: (one.bytes_after, max(0.0, one.loss_increase)) for one in finite}
     nbytes, loss = measured[0].bytes_before, 0.0
     steps: list[Step] = []
     while smaller := {scheme: point for scheme, point in points.items() if point[0] < nbytes}:

@@ -15,7 +15,7 @@ from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_ch
 from quant.cli.progress import measurements_bar
 from quant.errors import QuantError
 from quant.evaluate.processes import Processes
-from quant.integrations.transformers import load_tokenizer, quiet_transformers
+from quant.integrations.transformers import build_on_meta, load_tokenizer, quiet_transformers
 from quant.report.files import check_file, write_files
 from quant.report.sensitivity import (
     no_plan,
@@ -28,8 +28,9 @@ from quant.report.sensitivity import (
 from quant.report.sensitivity_figure import check_figure, sensitivity_figure
 from quant.report.terminal import make_console, print_report
 from quant.schemes import SCHEMES, Scheme
+from quant.selection import select
 from quant.sensitivity import Sensitivities, kept_baseline, measure_sensitivities
-from quant.sources import check_window, cut_windows, open_source, read_text
+from quant.sources import Source, check_window, cut_windows, open_source, read_text
 from quant.variants import BASELINE, load_variant, scheme_of
 
 EMBEDDED_TEXT_TOKENS = 16385
@@ -102,6 +103,7 @@ def sensitivity_command(
     windows = cut_windows(source, tokenizer, content, window, stride, bos, limit)
     if allowed is not None:
         check_windows(windows)
+    _check_layers(source, include, exclude)
     proposal = None
     with quiet_transformers(), measurements_bar() as watch:
         watch("the float model", 0, 1)
@@ -127,15 +129,30 @@ def _schemes(names: list[str] | tuple[str, ...], block_size: int) -> list[Scheme
     return [scheme for scheme in found if scheme is not None]
 
 
+def _check_layers(source: Source, include: list[str] | None, exclude: list[str] | None) -> None:
+    """Raises:
+    QuantError: a pattern that matches nothing, or no layers; told by the model without its weights.
+    """
+    try:
+        skeleton = build_on_meta(source.config, source.dtype, source.trust_remote_code)
+    except QuantError:  # some code of a checkpoint cannot run without values: loading will tell
+        return
+    select(skeleton, include or None, exclude or None)
+
+
 def _check_targets(json_file: Path | None, figure: Path | None, plan: Path | None, budget: float | None) -> None:
     if plan is not None and budget is None:
         raise QuantError("--plan is where the plan for a budget goes: pass --budget, as in --budget 1%")
     if figure is not None:
         check_figure(figure)
     named = {"--json": None if json_file == STDOUT else json_file, "--figure": figure, "--plan": plan}
+    taken: dict[Path, str] = {}
     for option, path in named.items():
         if path is not None:
             check_file(option, path)
+            other = taken.setdefault(path.resolve(), option)
+            if other != option:
+                raise QuantError(f"{option} {path} is the file of {other} too: name another")
 
 
 def _deliver(

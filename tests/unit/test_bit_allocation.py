@@ -3,6 +3,7 @@
 The model's losses are made up here, so that what each layer costs, and what they cost together, is known.
 """
 
+import dataclasses
 import itertools
 import math
 import random
@@ -83,6 +84,17 @@ def test_a_scheme_that_saves_nothing_is_no_step() -> None:
 def test_a_choice_that_is_larger_and_worse_is_passed_over() -> None:
     steps = steps_of([alone("a", W8A16(), 0.005, 4000, 1000), alone("a", NF4(), 0.002, 4000, 500)])
     assert [step.scheme for step in steps] == [NF4()]
+
+
+def test_a_scheme_that_breaks_the_model_is_no_choice() -> None:
+    broken = dataclasses.replace(alone("a", NF4(), 0.0, 4000, 0).accuracy, ratio=Estimate(math.inf, None))
+    measured = [
+        dataclasses.replace(alone("a", scheme, 0.0, 4000, after), accuracy=broken)
+        for scheme, after in ((W8A16(), 1000), (NF4(), 0))
+    ]
+    assert steps_of(measured) == []
+    steps = steps_of([alone("a", W8A16(), 0.001, 4000, 1000), measured[1]])
+    assert [step.scheme for step in steps] == [W8A16()]
 
 
 @pytest.mark.parametrize("seed", range(5))

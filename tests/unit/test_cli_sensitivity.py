@@ -94,6 +94,8 @@ def test_without_a_budget_it_measures_nf4(run: Run, model_folder: Path, text_fil
         (("--figure", "figure.pdf"), r"--figure figure\.pdf: name a file that ends in \.png or \.svg"),
         (("--figure", "/missing/figure.svg"), "--figure /missing/figure.svg: the folder"),
         (("--budget", "1%", "--plan", "."), r"--plan \. is a folder"),
+        (("--budget", "1%", "--plan", "x.json", "--json", "./x.json"), r"--plan x\.json is the file of --json too"),
+        (("--exclude", "down_proj"), "pattern 'down_proj' matches no linear layer"),
         (("--json", "/missing/out.json"), "--json /missing/out.json"),
         (("--dataset", "some/dataset"), "--text and --dataset are two texts"),
         (("--device", "gpu"), "unknown device 'gpu'"),

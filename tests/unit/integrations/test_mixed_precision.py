@@ -21,7 +21,7 @@ from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
 from tests.checkpoints import contents, load, logits, quantized_names, save, state
 from tests.models import tiny_phi3, tokens
 from tests.unit.cli_runner import Run, check_refused
-from tests.unit.folders import check_equal, tensors_of
+from tests.unit.folders import check_equal, interrupt, tensors_of
 from tests.unit.folders import config_of as config_json
 
 LAYER = "model.layers.0."
@@ -191,6 +191,20 @@ def test_the_command_line_tells_inspects_and_verifies(
         run("convert", out, tmp_path / "theirs", "--to", "bitsandbytes"),
         r"layers of several schemes \(2 W8A16\(\), .*a checkpoint of bitsandbytes has one for all",
     )
+
+
+def test_an_interrupted_run_is_not_taken_up_with_another_plan(
+    run: Run, float_folders: dict[str, Path], plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same layers, and as many of each scheme."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", interrupt)
+        run("quantize", float_folders["phi3"], out, "--plan", plan_file)
+    exchanged = {**PLAN.layers, "lm_head": FP4(128), f"{LAYER}mlp.gate_up_proj": W8A16()}
+    plan_file.write_text(MixedPrecision(exchanged).to_json(), encoding="utf-8")
+    message = "left from an interrupted run, but of other schemes.*--restart"
+    check_refused(run("quantize", float_folders["phi3"], out, "--plan", plan_file), message)
 
 
 def test_a_plan_of_one_scheme_converts_to_bitsandbytes(float_folders: dict[str, Path], tmp_path: Path) -> None:
