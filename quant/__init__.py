@@ -13,7 +13,9 @@ from quant.version import __version__
 if TYPE_CHECKING:
     from quant.convert import ConversionReport, conversion_report, dequantize, quantize
     from quant.errors import QuantError
+    from quant.integrations.mixed_precision_config import MixedPrecisionConfig
     from quant.integrations.quantization_config import FP4Config, INT4Config, NF4Config, W8A16Config
+    from quant.mixed_precision import MixedPrecision
     from quant.modules import BlockwiseLinear, W8A16Linear
     from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
     from quant.tensor import QuantizedTensor, quantize_tensor
@@ -27,6 +29,8 @@ __all__ = [
     "ConversionReport",
     "FP4Config",
     "INT4Config",
+    "MixedPrecision",
+    "MixedPrecisionConfig",
     "NF4Config",
     "QuantError",
     "QuantizedTensor",
@@ -43,7 +47,9 @@ __all__ = [
 _HOMES = {
     "quant.convert": ("ConversionReport", "conversion_report", "dequantize", "quantize"),
     "quant.errors": ("QuantError",),
+    "quant.integrations.mixed_precision_config": ("MixedPrecisionConfig",),
     "quant.integrations.quantization_config": ("FP4Config", "INT4Config", "NF4Config", "W8A16Config"),
+    "quant.mixed_precision": ("MixedPrecision",),
     "quant.modules": ("BlockwiseLinear", "W8A16Linear"),
     "quant.schemes": ("FP4", "INT4", "NF4", "W8A16", "Scheme"),
     "quant.tensor": ("QuantizedTensor", "quantize_tensor"),

@@ -26,6 +26,7 @@ from quant.checkpoint.plan import Plan
 from quant.checkpoint.reading import Inputs
 from quant.checkpoint.run import Outcome, check_out, run
 from quant.checkpoint.small_files import config_text, files_to_copy
+from quant.convert import counted
 from quant.dtypes import dtype_name
 from quant.errors import QuantError
 from quant.integrations.bitsandbytes_config import bitsandbytes_config, is_bitsandbytes
@@ -104,7 +105,7 @@ def _from_bitsandbytes(source: Source, inputs: Inputs, config: dict[str, Any]) -
             f"{source.folder}: the layers were quantized from {dtype}, config.json says dtype {declared}: write "
             f"{dtype} there to have the model loaded in it"
         )
-    ours = our_config(converted.scheme, converted.layers)
+    ours = our_config(dict.fromkeys(converted.layers, converted.scheme))
     kept = {name: value for name, value in config.items() if name != "torch_dtype"}  # the older name of dtype
     return converted, {**kept, "dtype": dtype, "quantization_config": ours}
 
@@ -136,11 +137,25 @@ def _read_ours(folder: Path, config: Mapping[str, Any]) -> tuple[Blockwise, froz
     try:
         found = read_our_config(config.get("quantization_config"))
         if found is not None:
-            scheme, names = found
-            return check_exportable(scheme), names
+            return check_exportable(_only(found)), frozenset(found)
     except QuantError as error:
         raise QuantError(f"{folder}: {error}") from error
     raise QuantError(f"{folder} is not a checkpoint of this library ({_method(config)}): {_ELSE}")
+
+
+def _only(schemes: Mapping[str, Scheme]) -> Scheme:
+    """The scheme of all layers.
+
+    Raises:
+        QuantError: none is quantized, or they have several.
+    """
+    found = set(schemes.values())
+    if len(found) != 1:
+        several = f"layers of several schemes ({counted(schemes)})" if found else "no quantized layers"
+        raise QuantError(
+            f"it has {several}, and a checkpoint of bitsandbytes has one for all: quantize the float checkpoint anew"
+        )
+    return found.pop()
 
 
 def _skeleton(source: Source, checkpoint: Checkpoint) -> tuple[Any, dict[str, torch.Size]]:

@@ -4,25 +4,30 @@
 made puts them in place. An exception on the way, even Ctrl-C, leaves the model as it was. The price is memory: until
 the end, the float model and the quantized layers exist side by side (model + its quantized size).
 
-`replace_layers` is the walk by itself, for loaders that fill the layers later. Those who keep a record of what a model
-is made of (transformers' configurations) are told of every conversion: `observe_conversions`.
+`replace_layers` is the walk by itself, for loaders that fill the layers later, and `quantized_for_a_while` the same for
+measuring, which puts the float layers back. Those who keep a record of what a model is made of (transformers'
+configurations) are told of every conversion: `observe_conversions`.
 
 Forward hooks move to the new layer. Refused before anything is changed: a model that is already quantized (by this or
 another library), a model that is itself one linear layer, a layer whose `forward` was replaced on the instance
 (accelerate's offloading does that), NaN or Inf in a weight.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from torch import nn
 
+from quant.assignment import Assignment, assign
 from quant.errors import QuantError
 from quant.linears import is_from_bitsandbytes
+from quant.mixed_precision import MixedPrecision
 from quant.modules import QuantizedLinear, quantized_linear
 from quant.schemes import Scheme
-from quant.selection import Selection, select
 from quant.tensor import check_scheme
 
 _REPORT_ATTRIBUTE = "_quant_report"
@@ -45,31 +50,46 @@ class ConversionReport:
     """What `quantize` did.
 
     Attributes:
-        scheme: the scheme of every converted layer.
-        converted: names of the converted layers, in model order.
+        schemes: name -> scheme of the converted layers, in model order.
         left: name -> reason, for every linear layer that was not converted.
         bytes_before, bytes_after: of the converted weights (scales included, biases not).
     """
 
-    scheme: Scheme
-    converted: tuple[str, ...]
+    schemes: dict[str, Scheme]
     left: dict[str, str]
     bytes_before: int
     bytes_after: int
 
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """Names of the converted layers, in model order."""
+        return tuple(self.schemes)
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The scheme of every converted layer, None where they have several."""
+        found = set(self.schemes.values())
+        return found.pop() if len(found) == 1 else None
+
     def __str__(self) -> str:
-        layers = len(self.converted) + len(self.left)
+        layers = len(self.schemes) + len(self.left)
         lines = [
-            f"{len(self.converted)} of {layers} linear layers converted to {self.scheme}: "
+            f"{len(self.schemes)} of {layers} linear layers converted to {counted(self.schemes)}: "
             f"{self.bytes_before:,} -> {self.bytes_after:,} bytes"
         ]
         lines += [f"  left {name}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
 
 
+def counted(schemes: Mapping[str, Scheme]) -> str:
+    """The schemes of layers, with how many have which where there are several."""
+    counts = Counter(map(str, schemes.values()))
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {scheme}" for scheme, n in counts.most_common())
+
+
 def quantize(
     model: nn.Module,
-    scheme: Scheme,
+    scheme: Scheme | MixedPrecision | str | Path,
     include: Iterable[str] | str | None = None,
     exclude: Iterable[str] | str | None = None,
 ) -> nn.Module:
@@ -77,9 +97,10 @@ def quantize(
 
     Args:
         model: any module; layers may be on any device (on meta the result is on meta).
-        scheme: `W8A16()`, `NF4(...)`, `FP4(...)` or `INT4(...)`.
+        scheme: `W8A16()`, `NF4(...)`, `FP4(...)` or `INT4(...)`; or, for mixed precision, a plan with one for
+            every linear layer: a `MixedPrecision`, or the path of its JSON file (a string has to end in .json).
         include, exclude: globs on whole dotted names, see `quant.selection`; the output head and tied weights are left
-            alone unless the head is named exactly in `include`.
+            alone unless the head is named exactly in `include`. Not with a plan.
 
     Returns:
         `model`. `conversion_report(model)` tells what was converted and what was left.
@@ -87,31 +108,56 @@ def quantize(
     Raises:
         QuantError: see the module docstring; the model is unchanged.
     """
-    check_scheme(scheme)
+    if isinstance(scheme, Path) or (isinstance(scheme, str) and scheme.endswith(".json")):
+        scheme = MixedPrecision.read(scheme)
+    if not isinstance(scheme, MixedPrecision):
+        check_scheme(scheme)
+        assert isinstance(scheme, Scheme)
     _refuse_quantized(model)
-    replace_layers(model, scheme, select(model, include, exclude))
+    replace_layers(model, assign(model, scheme, include, exclude))
     _tell(model)
     return model
 
 
-def replace_layers(model: nn.Module, scheme: Scheme, selection: Selection) -> ConversionReport:
-    """Put quantized layers in the place of the chosen ones, in place; on the meta device they wait for their codes.
+def replace_layers(model: nn.Module, assignment: Assignment) -> ConversionReport:
+    """Put quantized layers in the place of those that are to be, in place; on the meta device they wait for their
+    codes.
 
     Raises:
         QuantError: a layer cannot be quantized; the model is unchanged.
     """
     replacements: dict[int, QuantizedLinear] = {}
     before = after = 0
-    for name in selection.chosen:
+    for name, scheme in assignment.schemes.items():
         layer = model.get_submodule(name)
         replacement = _converted(name, layer, scheme)
         replacements[id(layer)] = replacement
         before += layer.get_parameter("weight").nbytes
         after += replacement.quantized_weight.nbytes
-    report = ConversionReport(scheme, selection.chosen, selection.left, before, after)
+    report = ConversionReport(assignment.schemes, assignment.left, before, after)
     _swap(model, replacements)
     object.__setattr__(model, _REPORT_ATTRIBUTE, report)
     return report
+
+
+@contextmanager
+def quantized_for_a_while(model: nn.Module, schemes: Mapping[str, Scheme]) -> Iterator[ConversionReport]:
+    """Within, the layers called so are quantized; afterwards, also after an exception, the same float layers are back,
+    with their hooks, so that the model is what it was to the bit.
+
+    Raises:
+        QuantError: as `replace_layers`, or the model is already quantized; it is unchanged.
+    """
+    _refuse_quantized(model)
+    originals = {name: model.get_submodule(name) for name in schemes}
+    try:
+        report = replace_layers(model, Assignment(dict(schemes), {}))
+        _tell(model)
+        yield report
+    finally:
+        _swap(model, {id(model.get_submodule(name)): original for name, original in originals.items()})
+        vars(model).pop(_REPORT_ATTRIBUTE, None)
+        _tell(model)
 
 
 def dequantize(model: nn.Module) -> nn.Module:

@@ -54,17 +54,17 @@ def select(
     Raises:
         QuantError: no linear layers, a pattern that matches none, a tied layer named exactly, nothing left to quantize.
     """
-    layers = _linear_layers(model)
+    layers = linear_layers(model)
     names = [name for aliases in layers.values() for name in aliases]
     if not names:
         raise QuantError(f"{type(model).__name__} has no linear layers to quantize (nn.Linear or Conv1D, exact type)")
     included = None if include is None else _patterns(include, names)
     excluded = _patterns(exclude, names)
     heads = output_heads(model)
-    fixed = {**_parts_of_adapters(model), **_kept_in_float32(model), **_read_by_parents(model), **_tied_weights(model)}
+    fixed = layers_to_leave(model)
 
     chosen: list[str] = []
-    left = _unreadable(model)
+    left = unreadable_layers(model)
     for aliases in layers.values():
         reason = _reason_to_leave(aliases, included, excluded, heads, fixed)
         if reason is None:
@@ -74,6 +74,11 @@ def select(
     if not chosen:
         raise QuantError(f"nothing to quantize: {', '.join(f'{name} ({why})' for name, why in left.items())}")
     return Selection(tuple(chosen), left)
+
+
+def layers_to_leave(model: nn.Module) -> dict[str, str]:
+    """Linear layers of `model` that cannot be quantized whoever asks -> the reason."""
+    return {**_parts_of_adapters(model), **_kept_in_float32(model), **_read_by_parents(model), **_tied_weights(model)}
 
 
 def _reason_to_leave(
@@ -100,7 +105,7 @@ def output_heads(model: nn.Module) -> set[str]:
         getter = getattr(module, "get_output_embeddings", None)
         if callable(getter):
             returned.add(id(getter()))
-    layers = _linear_layers(model)
+    layers = linear_layers(model)
     return {
         aliases[0]
         for key, aliases in layers.items()
@@ -108,7 +113,7 @@ def output_heads(model: nn.Module) -> set[str]:
     }
 
 
-def _linear_layers(model: nn.Module) -> dict[int, list[str]]:
+def linear_layers(model: nn.Module) -> dict[int, list[str]]:
     """id of each linear layer -> all names it is reachable by, in model order."""
     layers: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -117,7 +122,7 @@ def _linear_layers(model: nn.Module) -> dict[int, list[str]]:
     return layers
 
 
-def _unreadable(model: nn.Module) -> dict[str, str]:
+def unreadable_layers(model: nn.Module) -> dict[str, str]:
     """Linear layers that cannot be read as a weight and a bias, with the reason they are left."""
     left = {}
     for name, module in model.named_modules():
@@ -138,7 +143,7 @@ def _read_by_parents(model: nn.Module) -> dict[str, str]:
     }
     return {
         aliases[0]: f"{readers[key]} reads its weight instead of calling it"
-        for key, aliases in _linear_layers(model).items()
+        for key, aliases in linear_layers(model).items()
         if key in readers
     }
 

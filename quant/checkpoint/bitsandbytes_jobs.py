@@ -86,7 +86,7 @@ def jobs_from_bitsandbytes(inputs: Inputs, layers: Mapping[str, torch.Size]) -> 
     if len(kinds) > 1:
         found = ", ".join(f"{name}: {scheme} of {dtype_name(dtype)}" for (scheme, dtype), name in kinds.items())
         raise QuantError(
-            f"{inputs.checkpoint.folder} has layers of several kinds ({found}), a model of ours has one: "
+            f"{inputs.checkpoint.folder} has layers of several kinds ({found}), a conversion has one: "
             "quantize the float checkpoint"
         )
     ((scheme, dtype),) = kinds

@@ -12,13 +12,12 @@ Model = Annotated[str, typer.Argument(help="Local folder, hub id, `reference` (t
 Dtype = Annotated[
     str, typer.Option(help="Of the unquantized model: auto (what its config says), float32, bfloat16 or float16.")
 ]
-BlockSize = Annotated[int, typer.Option(help="Weights per absmax in nf4, nf4-dq, fp4 and int4: 32, 64, ..., 4096.")]
-Scale = Annotated[
-    str,
-    typer.Option(
-        help="Scales of our schemes: absmax (from the largest magnitude) or mse (searched for the least squared error)."
-    ),
-]
+BLOCK_SIZE = typer.Option(help="Weights per absmax in nf4, nf4-dq, fp4 and int4: 32, 64 (default), ..., 4096.")
+SCALE = typer.Option(
+    help="Scales of our schemes: absmax (from the largest magnitude) or mse (searched for the least squared error)."
+)
+BlockSize = Annotated[int, BLOCK_SIZE]
+Scale = Annotated[str, SCALE]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the checkpoint.")
 ]

@@ -32,12 +32,18 @@ def check_vocabulary(config: Any, ids: Tensor, bos_id: int | None = None) -> Non
     Raises:
         QuantError: it has too few.
     """
-    rows = getattr(_text_config(config), "vocab_size", None)
+    rows = vocabulary_size(config)
     largest = max(int(ids.max()), bos_id or 0)
     if rows is not None and largest >= rows:
         raise QuantError(
             f"token id {largest} is outside the model's vocabulary of {rows}: use the tokenizer it was trained with"
         )
+
+
+def vocabulary_size(config: Any) -> int | None:
+    """Rows of the embedding of a model of `config`, None where it does not say."""
+    rows: int | None = getattr(_text_config(config), "vocab_size", None)
+    return rows
 
 
 def _text_config(config: Any) -> Any:

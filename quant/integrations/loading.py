@@ -4,21 +4,22 @@ transformers goes on where something is missing: it fills the gap with memory as
 For a quantized layer that is never right, so it is an error here.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from quant.assignment import Assignment
 from quant.errors import QuantError
 from quant.linears import is_linear
 from quant.modules import QuantizedLinear
-from quant.schemes import Blockwise
-from quant.selection import Selection
+from quant.schemes import Blockwise, Scheme
 from quant.tensor import empty_stored
 
 
-def named_layers(model: Any, names: list[str]) -> Selection:
-    """The layers that a saved configuration names. A model without head (`AutoModel`) has them without its prefix, one
-    with another head lacks the old one.
+def named_layers(model: Any, schemes: Mapping[str, Scheme]) -> Assignment:
+    """The layers that a saved configuration names, with their schemes. A model without head (`AutoModel`) has them
+    without its prefix, one with another head lacks the old one.
 
     Raises:
         QuantError: a name that is no linear layer of `model`.
@@ -27,21 +28,22 @@ def named_layers(model: Any, names: list[str]) -> Selection:
     linear = dict.fromkeys(name for name, module in model.named_modules() if is_linear(module))
     prefix = f"{model.base_model_prefix}."
     headless = model.base_model is model
-    chosen: dict[str, None] = {}
+    chosen: dict[str, Scheme] = {}
     unknown = []
-    for name in names:
+    for name, scheme in schemes.items():
         candidates = (name, name.removeprefix(prefix)) if headless else (name, prefix + name)
         found = next((candidate for candidate in candidates if candidate in linear), None)
         if found is not None:
-            chosen[found] = None
+            chosen[found] = scheme
         elif name.startswith(prefix):
             unknown.append(name)
     if unknown or not chosen:
+        names = ", ".join((unknown or list(schemes))[:3])
         raise QuantError(
-            f"{type(model).__name__} has no linear layer {', '.join(unknown[:3] or names[:3])} that the checkpoint's "
-            "quantization_config names: config.json and the model do not belong together"
+            f"{type(model).__name__} has no linear layer {names} that the checkpoint's quantization_config names: "
+            "config.json and the model do not belong together"
         )
-    return Selection(tuple(chosen), {name: "float in the checkpoint" for name in linear if name not in chosen})
+    return Assignment(chosen, {name: "float in the checkpoint" for name in linear if name not in chosen})
 
 
 def check_loaded(name: str, layer: QuantizedLinear, found: set[str]) -> None:

@@ -9,8 +9,8 @@ module that was converted. The models *around* that module cannot be seen from i
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
-from quant.integrations.quantization_config import QuantConfig
-from quant.integrations.quantizer import QuantizerForTransformers, quantized_layers
+from quant.integrations.quantization_config import OurConfig
+from quant.integrations.quantizer import QuantizerForTransformers, config_of_layers, quantized_layers
 
 
 def mark(model: nn.Module) -> None:
@@ -22,8 +22,7 @@ def mark(model: nn.Module) -> None:
         layers = dict(quantized_layers(pretrained))
         config = pretrained.config
         if layers:
-            scheme = next(iter(layers.values())).scheme
-            quantizer = QuantizerForTransformers(QuantConfig.of(scheme, layers), pre_quantized=True)
+            quantizer = QuantizerForTransformers(config_of_layers(layers), pre_quantized=True)
             pretrained.hf_quantizer = quantizer
             pretrained.is_quantized, pretrained.quantization_method = True, quantizer.quantization_config.quant_method
             config.quantization_config, config._is_quantized = quantizer.quantization_config, True
@@ -35,7 +34,7 @@ def _is_ours(pretrained: PreTrainedModel) -> bool:
     """Whether transformers takes it for quantized by this library; other libraries' marks are theirs."""
     quantizer, config = getattr(pretrained, "hf_quantizer", None), pretrained.config
     recorded = getattr(config, "quantization_config", None)
-    return isinstance(quantizer, QuantizerForTransformers) or (quantizer is None and isinstance(recorded, QuantConfig))
+    return isinstance(quantizer, QuantizerForTransformers) or (quantizer is None and isinstance(recorded, OurConfig))
 
 
 def _unmark(pretrained: PreTrainedModel) -> None:

@@ -24,10 +24,10 @@ from transformers.quantizers.base import HfQuantizer
 
 from quant.convert import dequantize, replace_layers
 from quant.errors import QuantError
-from quant.integrations.loading import check_loaded, named_layers
-from quant.integrations.quantization_config import QuantConfig
+from quant.integrations.loading import check_loaded
+from quant.integrations.mixed_precision_config import config_of
+from quant.integrations.quantization_config import OurConfig
 from quant.modules import QuantizedLinear
-from quant.selection import select
 
 
 class QuantizeWeight(ConversionOps):  # type: ignore[misc]
@@ -63,9 +63,9 @@ class QuantizeWeight(ConversionOps):  # type: ignore[misc]
 class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
     """Called by `from_pretrained` and `save_pretrained`; not by users."""
 
-    quantization_config: QuantConfig
+    quantization_config: OurConfig
 
-    def __init__(self, quantization_config: QuantConfig, **kwargs: Any) -> None:
+    def __init__(self, quantization_config: OurConfig, **kwargs: Any) -> None:
         # A copy, because the layers' names are written into it, and one configuration may load several models.
         super().__init__(copy.deepcopy(quantization_config), **kwargs)
         self.errors: list[str] = []
@@ -103,13 +103,8 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
                 f"{pickles[0]} is no safetensors file: pickled weights are refused because they can run code when "
                 "read: convert them where you trust them (transformers' save_pretrained writes safetensors)"
             )
-        config = self.quantization_config
-        if config.quantized_modules is None:
-            selection = select(model, config.include, config.exclude)
-        else:
-            selection = named_layers(model, config.quantized_modules)
-        report = replace_layers(model, config.scheme, selection)
-        self.quantization_config = QuantConfig.of(config.scheme, report.converted)
+        report = replace_layers(model, self.quantization_config.choose(model))
+        self.quantization_config = config_of(report.schemes)
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         if self.errors:
@@ -126,7 +121,7 @@ class QuantizerForTransformers(HfQuantizer):  # type: ignore[misc]
         """
         layers = dict(quantized_layers(model))
         if layers:
-            model.config.quantization_config = self.quantization_config = _config_of(model, layers)
+            model.config.quantization_config = self.quantization_config = config_of_layers(layers)
         else:
             self.remove_quantization_config(model)
         return None, {}
@@ -156,12 +151,6 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantizedLinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantizedLinear))
 
 
-def _config_of(model: nn.Module, layers: dict[str, QuantizedLinear]) -> QuantConfig:
-    """The configuration of `model` with its quantized `layers`."""
-    schemes = {layer.scheme for layer in layers.values()}
-    if len(schemes) > 1:
-        raise QuantError(
-            f"{type(model).__name__} has layers of several schemes ({', '.join(sorted(map(str, schemes)))}), which a "
-            "configuration of transformers cannot tell: save it with safetensors.torch.save_model"
-        )
-    return QuantConfig.of(schemes.pop(), layers)
+def config_of_layers(layers: dict[str, QuantizedLinear]) -> OurConfig:
+    """The configuration of a model with these quantized layers, name -> module."""
+    return config_of({name: layer.scheme for name, layer in layers.items()})

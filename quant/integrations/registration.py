@@ -20,10 +20,10 @@ def _register(_: ModuleType) -> None:
 
     from quant.convert import observe_conversions  # noqa: PLC0415
     from quant.integrations.marking import mark  # noqa: PLC0415
-    from quant.integrations.quantization_config import CONFIGS  # noqa: PLC0415
+    from quant.integrations.mixed_precision_config import REGISTERED  # noqa: PLC0415
     from quant.integrations.quantizer import QuantizerForTransformers  # noqa: PLC0415
 
-    for config in CONFIGS:
+    for config in REGISTERED:
         for mapping in (auto.AUTO_QUANTIZATION_CONFIG_MAPPING, auto.AUTO_QUANTIZER_MAPPING):
             mapping.pop(config.method(), None)  # of an earlier import of this library
         auto.register_quantization_config(config.method())(config)

@@ -6,7 +6,7 @@ before. A link is followed; a pipe or a device is written to, not replaced.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,19 +22,24 @@ def check_targets(json_file: Path | None, report: Path | None) -> None:
         QuantError: no such folder, or no right to write to it; a folder where a file is to be, or the other way round.
     """
     if json_file is not None:
-        _check_file("--json", json_file)
+        check_file("--json", json_file)
     if report is None:
         return
     if report.is_dir():
         for name in REPORT_NAMES:
-            _check_file("--report", report / name)
+            check_file("--report", report / name)
     elif report.exists():
         raise QuantError(f"--report {report} is a file: name a folder")
     else:
         _check_folder("--report", report, report.parent)
 
 
-def _check_file(option: str, path: Path) -> None:
+def check_file(option: str, path: Path) -> None:
+    """Check that `write_files` will be able to write `path`, the value of `option`.
+
+    Raises:
+        QuantError: no such folder, or no right to write to it; a folder where a file is to be.
+    """
     if path.is_dir():
         raise QuantError(f"{option} {path} is a folder: name a file")
     if _is_special(path):
@@ -55,27 +60,46 @@ def write_reports(json_file: Path | None, report: Path | None, record: str, docu
     Raises:
         QuantError: the disk is full, a folder has gone; nothing is left behind.
     """
-    contents = {} if json_file is None else {json_file: record}
+    contents: dict[Path, str | bytes] = {} if json_file is None else {json_file: record}
     created = report is not None and not report.exists()
     try:
         if report is not None:
             report.mkdir(exist_ok=True)
             contents.update(zip((report / name for name in REPORT_NAMES), (record, document), strict=True))
-        with _temporaries(contents) as written:
-            for temporary, path in written.items():
-                temporary.replace(path)
-        for path in filter(_is_special, contents):
-            path.write_text(contents[path], encoding="utf-8")
+        write_files(contents)
     except BaseException as error:
         if report is not None and created and report.is_dir() and not any(report.iterdir()):
             report.rmdir()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise QuantError(f"the report cannot be written ({error}): make room or name another place") from error
+            raise _unwritable(error) from error
         raise
 
 
+def write_files(contents: Mapping[Path, str | bytes]) -> None:
+    """Write all of `contents`, text as UTF-8.
+
+    Raises:
+        QuantError: the disk is full, a folder has gone; nothing is left behind.
+    """
+    data = {path: text.encode() if isinstance(text, str) else text for path, text in contents.items()}
+    try:
+        with _temporaries(data) as written:
+            for temporary, path in written.items():
+                temporary.replace(path)
+        for path in filter(_is_special, data):
+            path.write_bytes(data[path])
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> QuantError:
+    return QuantError(f"the report cannot be written ({error}): make room or name another place")
+
+
 @contextmanager
-def _temporaries(contents: dict[Path, str]) -> Iterator[dict[Path, Path]]:
+def _temporaries(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
     """Complete temporary files for the regular files in `contents` -> the files they are for; removed afterwards."""
     written: dict[Path, Path] = {}
     try:
@@ -85,7 +109,7 @@ def _temporaries(contents: dict[Path, str]) -> Iterator[dict[Path, Path]]:
             target = path.resolve()
             handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
             written[Path(name)] = target
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(handle, "wb") as file:
                 file.write(content)
             Path(name).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         yield written

@@ -18,7 +18,7 @@ SCHEMA = 1
 
 def comparison_json(comparison: Comparison) -> str:
     """`{"schema": 1, "environment": {...}, "model": ..., "results": [{"scheme": ..., ...}]}`; fields as in `Result`."""
-    return _dump(
+    return dump(
         {
             "schema": SCHEMA,
             "environment": {**asdict(comparison.environment), "processes": comparison.processes},
@@ -32,7 +32,7 @@ def comparison_json(comparison: Comparison) -> str:
 
 def sizing_json(sizing: Sizing) -> str:
     """`{"schema": 1, "model": ..., "scheme": ..., "before": {...}, "after": {...} or null}` with integer bytes."""
-    return _dump(
+    return dump(
         {
             "schema": SCHEMA,
             "model": sizing.model,
@@ -47,7 +47,7 @@ def sizing_json(sizing: Sizing) -> str:
 
 def summary_json(model: str, summary: Summary) -> str:
     """`{"schema": 1, "model": ..., "stored": {"method": ..., "bytes_by_dtype": {...}, ...}}`, fields of `Summary`."""
-    return _dump({"schema": SCHEMA, "model": model, "stored": asdict(summary)})
+    return dump({"schema": SCHEMA, "model": model, "stored": asdict(summary)})
 
 
 def _inspection(inspection: Inspection) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def _inspection(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _dump(record: dict[str, Any]) -> str:
+def dump(record: dict[str, Any]) -> str:
+    """The text of a file."""
     return json.dumps(_finite(record), indent=2, allow_nan=False) + "\n"
 
 

@@ -196,7 +196,9 @@ def _total(sizes: dict[str, int]) -> tuple[str, str]:
 def summary_notes(model: str, summary: Summary) -> Sequence[str]:
     """What is stored, and how."""
     options = "".join(f", {name} {value}" for name, value in summary.options.items())
+    mixed = summary.layers_by_scheme if len(summary.layers_by_scheme) > 1 else {}
     return (
         f"{model}: {summary.method}{options}; {summary.layers} layers quantized, the rest in {summary.dtype}; "
         f"{summary.tensors} tensors",
+        *(f"{count} layers: {scheme}" for scheme, count in mixed.items()),
     )

@@ -13,13 +13,18 @@ import torch
 from torch import nn
 
 import quant
+from quant.integrations.mixed_precision_config import REGISTERED
 from quant.integrations.quantization_config import CONFIGS
+from quant.mixed_precision import Provenance
 from quant.modules import QuantizedLinear
 from quant.schemes import FP4, INT4, NF4, W8A16
 from tests.models import Layers, seeded
 from tests.strategies import bits, normal
 
 WEIGHT = normal((8, 96))
+PROVENANCE = Provenance("model", 0.01, {}, 1.0, 1.0, (1.0, 1.0), 2, 1)
+PLAN, PLAN_OF_TWO = (quant.MixedPrecision(dict.fromkeys(names, NF4())) for names in ("a", "ab"))
+GROUP: dict[str, Any] = {"scheme": "nf4", "quantized_modules": ["a"]}
 Seen = list[object]
 Effects = dict[str, Callable[[], Seen]]
 
@@ -120,6 +125,14 @@ EFFECTS: dict[str, Effects] = {
         ]
     },
     **{kind.__name__: of_config(kind) for kind in CONFIGS},
+    "MixedPrecision": {
+        "layers": lambda: [quant.MixedPrecision(layers).to_dict() for layers in ({}, {"a": None}, {"a": NF4()})],
+        "provenance": lambda: [quant.MixedPrecision({}, found).to_dict() for found in (None, PROVENANCE)],
+    },
+    "MixedPrecisionConfig": {
+        "plan": lambda: [quant.MixedPrecisionConfig(PLAN).to_dict(), quant.MixedPrecisionConfig(PLAN_OF_TWO).to_dict()],
+        "groups": lambda: [quant.MixedPrecisionConfig(groups=groups).to_dict() for groups in ([], [GROUP])],
+    },
 }
 """Public callable -> option -> what was seen with different values of it."""
 SUBJECTS = {"model", "weight", "linear", "self"}
@@ -127,7 +140,8 @@ SUBJECTS = {"model", "weight", "linear", "self"}
 SINGLE = {
     ("W8A16Linear", "scheme"),
     ("W8A16Linear.from_linear", "scheme"),
-    *((kind.__name__, name) for kind in CONFIGS for name in ("format_version", "quant_method")),
+    *((kind.__name__, name) for kind in REGISTERED for name in ("format_version", "quant_method")),
+    ("MixedPrecisionConfig", "unknown"),
 }
 """Options with one value that is not refused (`tests/unit/test_modules.py`, `.../test_quantization_config.py`)."""
 NOT_CALLED = {"QuantError", "Scheme", "ConversionReport", "QuantizedTensor", "__version__"}

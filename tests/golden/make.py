@@ -2,7 +2,7 @@
 
 They are written once, with the version that introduced the format, and committed. What is there is not written again: a
 later version that wrote other bytes would hide that it did. Beside each checkpoint lie the bytes of a small matrix as
-text (`packed`) and the model's logits (`logits`); `sums` holds them all.
+text (`packed`), or the plan of the one of several schemes, and the model's logits (`logits`); `sums` holds them all.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant import quantize
+from quant import MixedPrecision, quantize
 from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.integrations.transformers import quiet_transformers
 from quant.modules import QuantizedLinear
-from quant.schemes import SCHEMES
+from quant.schemes import FP4, INT4, NF4, SCHEMES, W8A16, Scheme
 from tests.checkpoints import load
 from tests.golden import logits, packed, sums
 from tests.models import tiny_phi3
@@ -34,6 +34,18 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
+MIXED = "mixed"
+"""The folder of the checkpoint of several schemes."""
+PLAN = MixedPrecision(
+    {
+        "model.layers.0.self_attn.o_proj": W8A16(),
+        "model.layers.0.self_attn.qkv_proj": NF4(),
+        "model.layers.0.mlp.gate_up_proj": FP4(32, double_quant=True),
+        "model.layers.0.mlp.down_proj": INT4(128),
+        "lm_head": None,
+    }
+)
+PLAN_FILE = "plan.json"
 
 
 def digest(tensor: Tensor) -> str:
@@ -58,14 +70,18 @@ def facts(model: Any) -> dict[str, dict[str, str]]:
 def main() -> None:
     """Write each scheme's checkpoint and each file beside it that is not there."""
     version = FOLDER / f"v{FORMAT_VERSION}"
-    for name, scheme in SCHEMES.items():
+    made: dict[str, Scheme | MixedPrecision] = {**SCHEMES, MIXED: PLAN}
+    for name, scheme in made.items():
         folder = version / name
         if not folder.exists():
             model = quantize(tiny_phi3(**SIZES).to(torch.bfloat16), scheme)
             with quiet_transformers():
                 model.save_pretrained(folder)  # type: ignore[operator]
             (folder / EXPECTED).write_text(json.dumps(facts(model), indent=1) + "\n", encoding="utf-8")
-        if not (folder / packed.FILE).exists():
+        if isinstance(scheme, MixedPrecision):
+            if not (folder / PLAN_FILE).exists():
+                (folder / PLAN_FILE).write_text(scheme.to_json(), encoding="utf-8")
+        elif not (folder / packed.FILE).exists():
             packed.write(folder, scheme)
         if not (folder / logits.FILE).exists():
             logits.write(folder, load(folder))

@@ -4,17 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from quant import native
+from quant import native, quantize
 from quant.integrations.quantization_config import FORMAT_VERSION
 from quant.schemes import SCHEMES
-from tests.checkpoints import contents, load, save
-from tests.golden.make import EXPECTED, FOLDER, FOLDERS, facts
+from tests.checkpoints import contents, load, save, state
+from tests.golden.make import EXPECTED, FOLDER, FOLDERS, MIXED, PLAN_FILE, SIZES, facts
+from tests.models import tiny_phi3
 
 
 def test_each_version_has_each_of_its_schemes() -> None:
     found = {(folder.parent.name, folder.name) for folder in FOLDERS}
-    assert found >= {(f"v{version}", name) for version in range(1, FORMAT_VERSION + 1) for name in SCHEMES}
+    assert found >= {(f"v{version}", name) for version in range(1, FORMAT_VERSION + 1) for name in (*SCHEMES, MIXED)}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
@@ -27,7 +29,7 @@ def test_it_loads_and_computes_the_same_bits(folder: Path) -> None:
     assert native.variant() == "torch" or found["outputs"] == expected["outputs"]
 
 
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", [*SCHEMES, MIXED])
 def test_the_current_version_is_written_as_it_was(name: str, tmp_path: Path) -> None:
     """But for the version of transformers, which config.json names."""
     golden = FOLDER / f"v{FORMAT_VERSION}" / name
@@ -38,3 +40,9 @@ def test_the_current_version_is_written_as_it_was(name: str, tmp_path: Path) -> 
         for text in (written["config.json"], (golden / "config.json").read_bytes())
     ]
     assert quantization[0] == quantization[1]
+
+
+def test_the_plan_is_read_and_makes_the_checkpoint_beside_it() -> None:
+    folder = FOLDER / "v1" / MIXED
+    model = quantize(tiny_phi3(**SIZES).to(torch.bfloat16), folder / PLAN_FILE)
+    assert state(model) == state(load(folder))

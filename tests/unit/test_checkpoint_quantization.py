@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import Phi3ForCausalLM
 
+from quant.assignment import assign
 from quant.checkpoint.folder import SINGLE, open_checkpoint
 from quant.checkpoint_quantization import plan_jobs, quantize_checkpoint
 from quant.convert import quantize
 from quant.dtypes import MODEL_DTYPES
 from quant.integrations.transformers import load_model
 from quant.schemes import INT4, NF4, SCHEMES
-from quant.selection import select
 from quant.variants import quantize_as
 from tests.checkpoints import load, save
 from tests.models import Shared, tokens
@@ -75,7 +75,7 @@ def test_the_head_too_where_the_scheme_says_so(float_folders: dict[str, Path], t
     in_memory = load_model(float_folders["phi3"], torch.float32)
     quantize_as("w8a16-full", in_memory)
     check_equal(tensors_of(tmp_path / "out"), tensors_of(save(in_memory, tmp_path / "in-memory")))
-    assert made.selection.chosen[-1] == "lm_head"
+    assert list(made.assignment.schemes)[-1] == "lm_head"
 
 
 @pytest.mark.parametrize("scheme", [NF4(block_size=32), INT4(block_size=4096)], ids=str)
@@ -90,7 +90,7 @@ def test_include_and_exclude_mean_what_they_mean_in_memory(float_folders: dict[s
     made = quantize_checkpoint(str(float_folders["phi3"]), tmp_path / "out", "nf4", **patterns)  # type: ignore[arg-type]
     in_memory = quantize(load_model(float_folders["phi3"], torch.float32), NF4(), **patterns)
     check_equal(tensors_of(tmp_path / "out"), tensors_of(save(in_memory, tmp_path / "in-memory")))
-    assert made.selection.chosen == ("model.layers.0.mlp.gate_up_proj", "lm_head")
+    assert list(made.assignment.schemes) == ["model.layers.0.mlp.gate_up_proj", "lm_head"]
 
 
 def test_what_an_architecture_keeps_in_float32_stays_so(
@@ -126,9 +126,9 @@ def test_a_layer_of_two_names_is_quantized_under_the_one_that_is_stored(tmp_path
     model = Shared()
     save_file({f"second.{name}": t.clone() for name, t in model.second.state_dict().items()}, tmp_path / SINGLE)
     checkpoint = open_checkpoint(tmp_path)
-    selection = select(model)
-    assert selection.chosen == ("first",)
-    jobs = plan_jobs(model, checkpoint, selection, SCHEMES["w8a16"], dict.fromkeys(checkpoint.tensors, torch.float32))
+    assignment = assign(model, SCHEMES["w8a16"])
+    assert list(assignment.schemes) == ["first"]
+    jobs = plan_jobs(model, checkpoint, assignment.schemes, dict.fromkeys(checkpoint.tensors, torch.float32))
     made = {tensor.name: tensor.dtype for job in jobs for tensor in job.outputs}
     floats = dict.fromkeys(("second.weight_scale", "second.bias"), torch.float32)
     assert made == {"second.weight": torch.int8, **floats}

@@ -38,7 +38,7 @@ def test_experts_that_are_stored_apart_are_refused_and_the_ways_out_work(mixtral
     made = quantize_checkpoint(str(again), tmp_path / "out", "nf4")
     on_disk = load(tmp_path / "out")
     on_load = load(mixtral, quantization_config=config_for(NF4()))
-    assert len(made.selection.chosen) == 4
+    assert len(made.assignment.schemes) == 4
     for model in (on_disk, on_load):
         check_equal(model.state_dict(), in_memory.state_dict())
         assert torch.equal(model(tokens()).logits, in_memory(tokens()).logits)

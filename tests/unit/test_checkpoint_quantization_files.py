@@ -50,7 +50,7 @@ def test_the_config_says_how_it_is_quantized(float_folders: dict[str, Path], tmp
     given = config_of(folder)
     del given["torch_dtype"]
     assert config == {**given, "dtype": "bfloat16"}
-    assert (made.dtype, made.selection.left) == ("bfloat16", {"lm_head": "output head"})
+    assert (made.dtype, made.assignment.left) == ("bfloat16", {"lm_head": "output head"})
 
 
 def test_small_files_are_copied_and_pickles_and_code_are_not(float_folders: dict[str, Path], tmp_path: Path) -> None:

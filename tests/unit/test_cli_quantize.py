@@ -81,7 +81,13 @@ def test_the_reference_model_by_name(run: Run, model_folder: Path, out: Path, mo
         (("--scheme", "nf4", "--block-size", 48), "block_size 48 is not allowed"),
         (("--scheme", "nf4", "--dtype", "int8"), "unknown dtype 'int8'"),
         (("--scheme", "w8a16", "--scale", "max"), 'W8A16: scale must be "absmax" or "mse", got \'max\''),
-        ((), "--scheme.*: see quant quantize --help"),
+        ((), "pass --scheme, or --plan for mixed precision: see quant quantize --help"),
+        (("--plan", "gone.json"), r"gone\.json cannot be read"),
+        (("--plan", "gone.json", "--scheme", "nf4"), "--plan says what becomes of every layer: pass it without --sch"),
+        (("--plan", "gone.json", "--block-size", 64), "--plan says what becomes of every layer"),
+        (("--plan", "gone.json", "--include", "*"), "--plan says what becomes of every layer"),
+        (("--plan", "gone.json", "--exclude", "*"), "--plan says what becomes of every layer"),
+        (("--plan", "gone.json", "--scale", "mse"), "--plan says what becomes of every layer"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -245,6 +251,7 @@ def test_inspect_says_what_a_quantized_folder_stores(run: Run, made: Path) -> No
         "tensors": 5 + 2 + 8 * 3,
         "bytes_by_dtype": {"float32": 4 * floats + 4 * weights // 64, "uint8": weights // 2 + 8 * 4},
         "bytes_by_file": {"model.safetensors": size},
+        "layers_by_scheme": {"nf4, block_size 64, double_quant False": 8},
     }
     text = run("inspect", made).out
     assert "quant-nf4, format_version 1, block_size 64, double_quant False; 8 layers quantized" in text

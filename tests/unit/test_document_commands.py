@@ -5,12 +5,14 @@ what it runs anyway. What needs a hub, a GPU or hours is parsed, and listed with
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 
-from quant import cli
+from quant import NF4, MixedPrecision, cli
+from quant.checkpoint.folder import open_checkpoint
 from tests.unit.cli_runner import Run
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +21,8 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
-ABSENT = ("org/name", "./larger-than-a-gpu", "accelerate launch", "--device cuda")
-"""Parts of commands that take more than a test has: they are parsed only."""
+ABSENT = ("org/name", "./larger-than-a-gpu", "accelerate launch", "--device cuda", "docs/images/", "--budget 1%")
+"""Parts of commands that take more than a test has, or write figures of the documents: they are parsed only."""
 ELSEWHERE = {
     'pytest -m "not gpu"': ".ci/run",
     "pytest tests/benchmarks": ".ci/run",
@@ -80,10 +82,13 @@ def of_a_project(command: str) -> bool:
 def user(
     model_folder: Path, text_file: Path, their_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder with a model, one of bitsandbytes' and a text, as documents call them."""
+    """A folder with a model, one of bitsandbytes', a text and a plan, as documents call them."""
     shutil.copytree(model_folder, tmp_path / "my-model")
     shutil.copytree(their_folder, tmp_path / "my-model-bnb-4bit")
     (tmp_path / "holdout.txt").write_text(text_file.read_text(encoding="utf-8")[:1500], encoding="utf-8")
+    layers = open_checkpoint(model_folder).tensors
+    plan = MixedPrecision({name.removesuffix(".weight"): NF4() for name in layers if name.endswith("_proj.weight")})
+    (tmp_path / "plan.json").write_text(replace(plan, layers={**plan.layers, "lm_head": None}).to_json(), "utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -106,7 +111,8 @@ def test_commands_that_take_more_are_understood(command: str) -> None:
     """Their options exist and take these values; nothing is run."""
     name, *arguments = shlex.split(command.rpartition("quant ")[2])
     parsed = typer.main.get_command(cli.app).commands[name]  # type: ignore[attr-defined]
-    assert parsed.make_context(name, arguments.copy()).params["model"] == arguments[0]
+    model = arguments[0] if not arguments[0].startswith("-") else "reference"
+    assert parsed.make_context(name, arguments.copy()).params["model"] == model
 
 
 def test_those_that_hold_a_model_record_and_pass(

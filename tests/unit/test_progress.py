@@ -2,7 +2,7 @@
 
 import pytest
 
-from quant.cli.progress import bytes_bar
+from quant.cli.progress import bytes_bar, measurements_bar
 
 
 def test_a_terminal_gets_bytes_speed_and_time_left(
@@ -34,3 +34,15 @@ def test_a_pipe_gets_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     with bytes_bar("nf4") as watch:
         watch(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_measurements_are_counted_with_their_names_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for terminal in (True, False):
+        monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
+        with measurements_bar() as watch:
+            watch("nf4: lm_head", 3, 25)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("nf4: lm_head" in err, "3/25" in err) == (terminal, terminal)

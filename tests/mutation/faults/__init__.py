@@ -10,6 +10,7 @@ from tests.mutation.faults import (
     kernels,
     layers,
     losses,
+    mixed_precision,
     models,
     numerics,
     plugin,
@@ -34,4 +35,5 @@ FAULTS = (
     *runs.FAULTS,
     *integrations.FAULTS,
     *reports.FAULTS,
+    *mixed_precision.FAULTS,
 )

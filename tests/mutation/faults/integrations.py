@@ -5,6 +5,7 @@ from tests.mutation.fault import Fault
 LOADING_REFUSALS = "tests/unit/integrations/test_loading_refusals.py"
 MARKING = "tests/unit/integrations/test_marking.py"
 PEFT = "tests/unit/integrations/test_peft.py"
+MIXED_PRECISION = "tests/unit/integrations/test_mixed_precision.py"
 QUANTIZATION_CONFIG = "tests/unit/integrations/test_quantization_config.py"
 ROUND_TRIP = "tests/unit/integrations/test_round_trip.py"
 SKELETON = "tests/unit/integrations/test_skeleton.py"
@@ -19,9 +20,9 @@ FOREIGN_CHECKPOINTS = "tests/unit/test_foreign_checkpoints.py"
 FAULTS = (
     Fault(
         "exclude-is-lost-on-load",
-        "integrations/quantizer.py",
-        "select(model, config.include, config.exclude)",
-        "select(model, config.include)",
+        "integrations/quantization_config.py",
+        "assign(model, self.scheme, self.include, self.exclude)",
+        "assign(model, self.scheme, self.include)",
         f"{ROUND_TRIP}::test_the_head_and_chosen_layers",
     ),
     Fault(
@@ -55,16 +56,16 @@ FAULTS = (
     Fault(
         "saved-with-the-layers-it-was-loaded-with",
         "integrations/quantizer.py",
-        "model.config.quantization_config = self.quantization_config = _config_of(model, layers)",
+        "model.config.quantization_config = self.quantization_config = config_of_layers(layers)",
         "model.config.quantization_config = self.quantization_config",
         f"{ROUND_TRIP}::test_saving_reports_the_layers_that_are_there",
     ),
     Fault(
         "several-schemes-saved-as-one",
-        "integrations/quantizer.py",
-        "if len(schemes) > 1:",
-        "if len(schemes) < 1:",
-        f"{LOADING_REFUSALS}::test_layers_of_two_schemes_cannot_be_saved_as_one",
+        "integrations/mixed_precision_config.py",
+        "if len(found) == 1 else",
+        "if found else",
+        f"{MIXED_PRECISION}::test_layers_of_two_schemes_are_saved_as_what_they_are",
     ),
     Fault(
         "newer-format-is-misread",
@@ -181,14 +182,14 @@ FAULTS = (
     Fault(
         "include-is-lost-for-a-checkpoint",
         "checkpoint_quantization.py",
-        "select(skeleton, included_by(name, skeleton, include), exclude)",
-        "select(skeleton, included_by(name, skeleton), exclude)",
+        "included_by(name, skeleton, tuple(include))",
+        "included_by(name, skeleton)",
         f"{CHECKPOINT_QUANTIZATION}::test_include_and_exclude_mean_what_they_mean_in_memory",
     ),
     Fault(
         "config-without-its-quantization",
         "checkpoint_quantization.py",
-        '    config["quantization_config"] = our_config(scheme, selection.chosen)\n',
+        '    config["quantization_config"] = our_config(schemes)\n',
         "",
         f"{CHECKPOINT_QUANTIZATION}::test_from_pretrained_loads_the_folder_as_the_model_that_was_quantized_in_memory",
     ),

@@ -174,22 +174,22 @@ FAULTS = (
     Fault(
         "report-stays-after-dequantizing",
         "convert.py",
-        "    vars(model).pop(_REPORT_ATTRIBUTE, None)\n",
-        "",
+        "    _swap(model, replacements)\n    vars(model).pop(_REPORT_ATTRIBUTE, None)\n",
+        "    _swap(model, replacements)\n",
         f"{CONVERT}::test_a_model_without_conversion_has_no_report",
     ),
     Fault(
         "observers-are-told-before-the-layers-are-in-place",
         "convert.py",
-        "    replace_layers(model, scheme, select(model, include, exclude))\n    _tell(model)\n",
-        "    _tell(model)\n    replace_layers(model, scheme, select(model, include, exclude))\n",
+        "    replace_layers(model, assign(model, scheme, include, exclude))\n    _tell(model)\n",
+        "    _tell(model)\n    replace_layers(model, assign(model, scheme, include, exclude))\n",
         f"{CONVERT}::test_observers_are_told_with_the_new_layers_in_place",
     ),
     Fault(
         "last-layer-is-not-replaced",
         "convert.py",
-        "    for name in selection.chosen:\n",
-        "    for name in selection.chosen[:-1]:\n",
+        "for name, scheme in assignment.schemes.items():",
+        "for name, scheme in list(assignment.schemes.items())[:-1]:",
         f"{CONVERT}::test_the_chosen_layers_are_replaced_in_place_and_nothing_else_is_touched",
     ),
     Fault(

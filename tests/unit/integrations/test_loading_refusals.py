@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -184,11 +183,3 @@ def test_transformers_alone_refuses_the_codes(quantized_folder: Callable[[Scheme
     assert result.returncode == 1
     assert f"Unknown quantization type, got {quant.W8A16Config().quant_method}" in result.stderr
     assert "RuntimeError: You set `ignore_mismatched_sizes` to `False`" in result.stderr
-
-
-def test_layers_of_two_schemes_cannot_be_saved_as_one(tmp_path: Path) -> None:
-    model: Any = quant.quantize(tiny_phi3(), NF4(), include="*.down_proj")
-    model.lm_head = quant.W8A16Linear.from_linear(model.lm_head)
-    with pytest.raises(QuantError, match=r"layers of several schemes \(NF4\(.*W8A16\(\)\).*save_model"):
-        save(model, tmp_path)
-    assert not any(tmp_path.glob("*"))

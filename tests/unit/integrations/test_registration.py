@@ -6,7 +6,7 @@ import sys
 import pytest
 from transformers.quantizers import auto
 
-from quant.integrations.quantization_config import CONFIGS
+from quant.integrations.mixed_precision_config import REGISTERED
 from quant.integrations.quantizer import QuantizerForTransformers
 from quant.integrations.registration import announce
 
@@ -15,7 +15,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_
 for mapping in (AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_QUANTIZER_MAPPING):
     print(*sorted(name for name in mapping if name.startswith("quant-")))
 """
-OURS = " ".join(sorted(config.method() for config in CONFIGS))
+OURS = " ".join(sorted(config.method() for config in REGISTERED))
 
 
 def run(script: str) -> list[str]:
@@ -32,10 +32,10 @@ def test_importing_quant_first_imports_nothing_and_registers_every_method_later(
 def test_importing_quant_last_registers_every_method_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers is imported here; and what an earlier import has registered is replaced."""
     for mapping in (auto.AUTO_QUANTIZATION_CONFIG_MAPPING, auto.AUTO_QUANTIZER_MAPPING):
-        monkeypatch.delitem(mapping, CONFIGS[0].method())
-        monkeypatch.setitem(mapping, CONFIGS[1].method(), None)
+        monkeypatch.delitem(mapping, REGISTERED[0].method())
+        monkeypatch.setitem(mapping, REGISTERED[1].method(), None)
     announce()
-    for config in CONFIGS:
+    for config in REGISTERED:
         assert auto.AUTO_QUANTIZATION_CONFIG_MAPPING[config.method()] is config
         assert auto.AUTO_QUANTIZER_MAPPING[config.method()] is QuantizerForTransformers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.report.files import check_targets, write_reports
+from quant.report.files import check_targets, write_files, write_reports
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -29,6 +29,18 @@ def test_all_three_files_are_written_and_nothing_else(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"out.json": "record", "report/report.json": "new", "report/report.md": "newer"}
     check_targets(None, None)
     write_reports(None, None, "record", "document")
+
+
+def test_any_files_are_written_together(tmp_path: Path) -> None:
+    write_files({tmp_path / "plan.json": "ä", tmp_path / "figure.png": b"\x89\xff"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "plan.json": "ä".encode(),
+        "figure.png": b"\x89\xff",
+    }
+    with pytest.raises(QuantError, match=r"the report cannot be written .*: make room or name another place"):
+        write_files({tmp_path / "plan.json": "new", tmp_path / "missing" / "figure.png": b"new"})
+    assert (tmp_path / "plan.json").read_text(encoding="utf-8") == "ä"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")

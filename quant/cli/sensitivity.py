@@ -1,0 +1,188 @@
+"""`quant sensitivity`: which layers cost the most accuracy, and the smallest mixed precision within a budget.
+
+Files are written at the end; the places they go to are checked before the work starts.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quant import native
+from quant.bit_allocation import Proposal, check_windows, parse_budget, propose
+from quant.cli.compare import STDOUT
+from quant.cli.options import BlockSize, Dtype, Model, Scale, TrustRemoteCode, check_choices
+from quant.cli.progress import measurements_bar
+from quant.errors import QuantError
+from quant.evaluate.processes import Processes
+from quant.integrations.transformers import build_on_meta, load_tokenizer, quiet_transformers
+from quant.report.files import check_file, write_files
+from quant.report.sensitivity import (
+    no_plan,
+    proposal_notes,
+    proposal_table,
+    sensitivity_json,
+    sensitivity_notes,
+    sensitivity_tables,
+)
+from quant.report.sensitivity_figure import check_figure, sensitivity_figure
+from quant.report.terminal import make_console, print_report
+from quant.schemes import SCHEMES, Scheme
+from quant.selection import select
+from quant.sensitivity import Sensitivities, kept_baseline, measure_sensitivities
+from quant.sources import Source, check_window, cut_windows, open_source, read_text
+from quant.variants import BASELINE, load_variant, scheme_of
+
+EMBEDDED_TEXT_TOKENS = 24577
+"""Of the embedded text's 106,793, so that one scheme, 30 runs over the text, takes about two minutes on two cores: 200
+CPU seconds, by 132 measured for 16,385.
+"""
+DEFAULT, DEFAULT_WITH_BUDGET = "nf4", "nf4,w8a16"
+
+
+def sensitivity_command(
+    context: typer.Context,
+    model: Model = "reference",
+    schemes: Annotated[
+        str | None,
+        typer.Option(help=f"Comma-separated, of: {', '.join(SCHEMES)}. Default: nf4, with --budget nf4,w8a16."),
+    ] = None,
+    block_size: BlockSize = 64,
+    scale: Scale = "absmax",
+    include: Annotated[
+        list[str] | None, typer.Option(help="Glob of layers to measure, on the whole name; repeatable. Default: all.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Glob of layers to leave, besides head and tied ones; repeatable.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Find the smallest plan that costs at most so much perplexity: 1% or 0.01.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Write that plan to this file, for quant quantize --plan.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Hub dataset to measure on, as ID[:CONFIG[:SPLIT]].")] = None,
+    dtype: Dtype = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per window. Default: 256 for reference, else up to 2048.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(min=1, help="Distance of window starts. Default: the window.")] = None,
+    bos: Annotated[
+        str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")
+    ] = "auto",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Use only so many tokens. Default: 24577 of the embedded text, else all.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Windows per call. Default: about 2048 tokens' worth.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the records to this file; - prints them instead of tables.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the layers into this file, .svg or .png.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Which layers cost the most accuracy: each layer, and each kind of layer, quantized alone and measured.
+
+    With --budget: the smallest mix of the schemes and float that is measured to cost at most so much, and exit code 1
+    where there is none.
+
+    Examples: `quant sensitivity`, `quant sensitivity ./my-model --schemes nf4,w8a16 --figure layers.svg`,
+    `quant sensitivity --include '*' --include lm_head --budget 1% --plan plan.json`
+    """
+    native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
+    asked = (DEFAULT if budget is None else DEFAULT_WITH_BUDGET) if schemes is None else schemes
+    chosen = _schemes(asked, block_size, scale)
+    allowed = None if budget is None else parse_budget(budget)
+    processes: Processes = context.obj
+    check_choices(dtype, block_size, bos, processes.device(device), scale)
+    check_window(window, stride)
+    _check_targets(json_file, figure, plan, allowed)
+    content = read_text(text, dataset)
+    source = open_source(model, dtype, trust_remote_code)
+    tokenizer = load_tokenizer(source.folder, trust_remote_code)
+    limit = EMBEDDED_TEXT_TOKENS if max_tokens is None and text is None and dataset is None else max_tokens
+    windows = cut_windows(source, tokenizer, content, window, stride, bos, limit)
+    if allowed is not None:
+        check_windows(windows)
+    _check_layers(source, include, exclude)
+    proposal = None
+    with quiet_transformers(), measurements_bar() as watch:
+        watch("the float model", 0, 1)
+        loaded = load_variant(BASELINE, source.folder, source.dtype, device, block_size, trust_remote_code).model
+        baseline = kept_baseline(loaded, windows, batch_size or max(1, 2048 // windows.window))
+        measured = measure_sensitivities(model, loaded, baseline, chosen, include or None, exclude or None, watch)
+        if allowed is not None:
+            proposal = propose(loaded, baseline, measured, allowed, watch)
+    _deliver(measured, proposal, json_file, figure, plan)
+    if allowed is not None and proposal is None:
+        typer.echo(f"quant: {no_plan(allowed)}", err=True)
+        raise typer.Exit(1)
+
+
+def _schemes(asked: str, block_size: int, scale: str) -> list[Scheme]:
+    """Raises:
+    QuantError: a name that is not one of `SCHEMES`, or none.
+    """
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    unknown = [name for name in names if name not in SCHEMES]
+    if unknown or not names:
+        told = ", ".join(map(repr, unknown)) or "(none)"
+        raise QuantError(f"unknown scheme {told}: use one of {', '.join(SCHEMES)}")
+    found = (scheme_of(name, block_size, scale) for name in dict.fromkeys(names))
+    return [scheme for scheme in found if scheme is not None]
+
+
+def _check_layers(source: Source, include: list[str] | None, exclude: list[str] | None) -> None:
+    """Raises:
+    QuantError: a pattern that matches nothing, or no layers; told by the model without its weights.
+    """
+    try:
+        skeleton = build_on_meta(source.config, source.dtype, source.trust_remote_code)
+    except QuantError:  # some code of a checkpoint cannot run without values: loading will tell
+        return
+    select(skeleton, include or None, exclude or None)
+
+
+def _check_targets(json_file: Path | None, figure: Path | None, plan: Path | None, budget: float | None) -> None:
+    if plan is not None and budget is None:
+        raise QuantError("--plan is where the plan for a budget goes: pass --budget, as in --budget 1%")
+    if figure is not None:
+        check_figure(figure)
+    named = {"--json": None if json_file == STDOUT else json_file, "--figure": figure, "--plan": plan}
+    taken: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is not None:
+            check_file(option, path)
+            other = taken.setdefault(path.resolve(), option)
+            if other != option:
+                raise QuantError(f"{option} {path} is the file of {other} too: name another")
+
+
+def _deliver(
+    measured: Sensitivities,
+    proposal: Proposal | None,
+    json_file: Path | None,
+    figure: Path | None,
+    plan: Path | None,
+) -> None:
+    """Write the files, then print: a reader that closes the pipe must not cost the files."""
+    record = sensitivity_json(measured, proposal)
+    contents: dict[Path, str | bytes] = {}
+    if json_file is not None and json_file != STDOUT:
+        contents[json_file] = record
+    if figure is not None:
+        contents[figure] = sensitivity_figure(measured, figure.suffix)
+    if plan is not None and proposal is not None:
+        contents[plan] = proposal.plan.to_json()
+    write_files(contents)
+    if json_file == STDOUT:
+        typer.echo(record, nl=False)
+        return
+    tables, notes = list(sensitivity_tables(measured)), list(sensitivity_notes(measured))
+    if proposal is not None:
+        tables.append(proposal_table(proposal))
+        notes = [*proposal_notes(proposal), *notes]
+    print_report(make_console(), tables, notes)

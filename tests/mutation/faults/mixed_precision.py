@@ -1,0 +1,90 @@
+"""Faults in mixed precision: plans, what is measured of single layers, and what is chosen by that."""
+
+from tests.mutation.fault import Fault
+
+ASSIGNMENT = "tests/unit/test_assignment.py"
+BIT_ALLOCATION = "tests/unit/test_bit_allocation.py"
+CLI = "tests/unit/test_cli_sensitivity.py"
+FOR_A_WHILE = "tests/unit/test_convert_for_a_while.py"
+MIXED_PRECISION = "tests/unit/test_mixed_precision.py"
+SENSITIVITY = "tests/unit/test_sensitivity.py"
+
+FAULTS = (
+    Fault(
+        "unknown-fields-of-a-plan-are-passed-over",
+        "mixed_precision.py",
+        "    if unknown := sorted(content.keys() - needed - optional):\n",
+        "    if unknown := sorted(optional - optional):\n",
+        f"{MIXED_PRECISION}::test_what_is_not_understood_is_refused_with_the_file_s_name",
+    ),
+    Fault(
+        "a-layer-named-twice-in-a-plan-has-the-last-scheme",
+        "mixed_precision.py",
+        "        if name in content:\n",
+        "        if name in content and not name:\n",
+        f"{MIXED_PRECISION}::test_what_is_not_understood_is_refused_with_the_file_s_name",
+    ),
+    Fault(
+        "a-layer-that-a-plan-leaves-out-stays-float",
+        "assignment.py",
+        "        if not named:\n            raise QuantError(",
+        "        if not named:\n            continue\n            raise QuantError(",
+        f"{ASSIGNMENT}::test_a_plan_that_does_not_fit_is_refused_before_anything_is_changed",
+    ),
+    Fault(
+        "a-tied-layer-of-a-plan-is-quantized",
+        "assignment.py",
+        "elif aliases[0] in fixed:",
+        "elif aliases[0] in unreadable:",
+        f"{ASSIGNMENT}::test_a_plan_that_does_not_fit_is_refused_before_anything_is_changed",
+    ),
+    Fault(
+        "measured-layers-are-put-back-only-without-an-exception",
+        "convert.py",
+        "        yield report\n    finally:\n",
+        "        yield report\n    except QuantError:\n        raise\n    else:\n",
+        f"{FOR_A_WHILE}::test_an_exception_puts_them_back_too",
+    ),
+    Fault(
+        "a-kind-is-measured-by-its-first-layer",
+        "sensitivity.py",
+        "quantized_for_a_while(model, dict.fromkeys(names, scheme))",
+        "quantized_for_a_while(model, dict.fromkeys(names[:1], scheme))",
+        f"{SENSITIVITY}::test_every_figure_is_that_of_the_model_with_these_layers_quantized",
+    ),
+    Fault(
+        "the-least-sensitive-layer-is-ranked-first",
+        "sensitivity.py",
+        "-one.accuracy.kl.value",
+        "one.accuracy.kl.value",
+        f"{SENSITIVITY}::test_the_layer_that_was_made_sensitive_ranks_first",
+    ),
+    Fault(
+        "the-mean-is-held-to-the-budget",
+        "bit_allocation.py",
+        "interval[1] <= 1 + budget",
+        "accuracy.ratio.value <= 1 + budget",
+        f"{BIT_ALLOCATION}::test_it_is_the_end_of_the_interval_that_is_held",
+    ),
+    Fault(
+        "noise-is-credited-to-a-layer",
+        "bit_allocation.py",
+        "max(0.0, one.loss_increase)",
+        "one.loss_increase",
+        f"{BIT_ALLOCATION}::test_steps_save_the_most_bytes_per_loss_first",
+    ),
+    Fault(
+        "steps-are-taken-by-bytes-alone",
+        "bit_allocation.py",
+        "key=lambda step: -step.efficiency)",
+        "key=lambda step: -step.bytes_saved)",
+        f"{BIT_ALLOCATION}::test_no_plan_of_less_loss_is_smaller",
+    ),
+    Fault(
+        "no-plan-is-a-success",
+        "cli/sensitivity.py",
+        "        raise typer.Exit(1)\n",
+        "        raise typer.Exit(0)\n",
+        f"{CLI}::test_where_no_plan_is_within_the_budget_it_says_so_and_writes_none",
+    ),
+)

@@ -1,0 +1,124 @@
+"""The tables and the figure of `quant sensitivity`, from measurements made by hand."""
+
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from quant.bit_allocation import Proposal
+from quant.errors import QuantError
+from quant.evaluate.paired import PairedAccuracy
+from quant.evaluate.statistics import Estimate
+from quant.mixed_precision import MixedPrecision, Provenance
+from quant.report.sensitivity import (
+    no_plan,
+    proposal_notes,
+    proposal_table,
+    sensitivity_notes,
+    sensitivity_tables,
+)
+from quant.report.sensitivity_figure import check_figure, sensitivity_figure
+from quant.schemes import NF4, W8A16, Scheme
+from quant.sensitivity import Sensitivities, Sensitivity
+from tests.unit.report.samples import ENVIRONMENT
+
+NAMES = ("a.down_proj", "b.down_proj")
+
+
+def one(name: str, scheme: Scheme, kl: float, ratio: float, layers: tuple[str, ...] = ()) -> Sensitivity:
+    accuracy = PairedAccuracy(
+        perplexity=30.0 * ratio,
+        difference=30.0 * (ratio - 1),
+        relative_change=ratio - 1,
+        ratio=Estimate(ratio, (ratio - 0.001, ratio + 0.001)),
+        kl=Estimate(kl, (0.9 * kl, 1.1 * kl)),
+        top1_agreement=0.9875,
+    )
+    return Sensitivity(name, layers or (name,), scheme, accuracy, 40_000, 5_625)
+
+
+MEASURED = Sensitivities(
+    model="tiny",
+    environment=ENVIRONMENT,
+    perplexity=30.0,
+    layers=(
+        one(NAMES[1], NF4(), 2e-3, 1.002),
+        one(NAMES[0], NF4(), 1e-3, 1.001),
+        one(NAMES[0], W8A16(), 1e-5, 1.00001),
+        one(NAMES[1], W8A16(), 0.0, 1.0),
+    ),
+    kinds=(one("all", NF4(), 3e-3, 1.004, NAMES), one("all", W8A16(), 1e-5, 1.00001, NAMES)),
+    left={"lm_head": "output head"},
+)
+PROVENANCE = Provenance("tiny", 0.005, {}, 1.003002, 1.004, (1.0031, 1.0049), 80_000, 45_625)
+PROPOSAL = Proposal(
+    MixedPrecision({NAMES[0]: NF4(), NAMES[1]: None}, PROVENANCE), PROVENANCE, MEASURED.kinds[0].accuracy, 2
+)
+
+
+def test_a_row_says_what_one_layer_or_a_kind_costs() -> None:
+    layers, kinds = sensitivity_tables(MEASURED)
+    assert layers.rows[0] == (
+        "b.down_proj",
+        "nf4",
+        "2.00e-03",
+        "[1.80e-03, 2.20e-03]",
+        "1.00200",
+        "[1.00100, 1.00300]",
+        "98.75",
+        "40,000",
+        "5,625",
+    )
+    assert [row[0] for row in layers.rows] == ["b.down_proj", "a.down_proj", "a.down_proj", "b.down_proj"]
+    assert kinds.rows[0][:2] == ("all (2)", "nf4")
+    assert len(sensitivity_tables(dataclasses.replace(MEASURED, kinds=()))) == 1
+
+
+def test_notes_hold_the_sum_of_single_layers_to_all_together() -> None:
+    notes = sensitivity_notes(MEASURED)
+    assert notes[0].startswith("tiny, float32, perplexity 30.0000; 12,345 tokens scored, window 256, stride 128, BOS 1")
+    assert notes[1] == (
+        "NF4(block_size=64, double_quant=False): if what single layers cost adds up, all together have a ratio of "
+        "1.00300; measured 1.00400"
+    )
+    assert notes[2].endswith("a ratio of 1.00001; measured 1.00001")
+    assert notes[-1] == "not measured lm_head: output head"
+
+
+def test_an_interval_that_is_missing_is_a_dash_and_a_reason() -> None:
+    estimate = Estimate(1.002, None, "5 windows are too few")
+    accuracy = dataclasses.replace(MEASURED.layers[0].accuracy, ratio=estimate)
+    measured = dataclasses.replace(MEASURED, layers=(dataclasses.replace(MEASURED.layers[0], accuracy=accuracy),))
+    assert sensitivity_tables(measured)[0].rows[0][5] == "-"
+    assert "no 95 % interval: 5 windows are too few" in sensitivity_notes(measured)
+
+
+def test_a_proposal_is_told_layer_by_layer_with_the_predicted_and_the_measured_ratio() -> None:
+    table, notes = proposal_table(PROPOSAL), proposal_notes(PROPOSAL)
+    assert table.title == "The plan for a budget of 0.5 %"
+    assert table.rows == ((NAMES[0], str(NF4())), (NAMES[1], "float"))
+    assert notes[0] == (
+        f"1 of 2 linear layers quantized ({NF4()}); the measured layers' weights: 80,000 -> 45,625 bytes"
+    )
+    assert notes[1] == (
+        "perplexity ratio predicted 1.00300 (sum of single layers), measured 1.00400 [1.00310, 1.00490]: within 1.005; "
+        "plans measured: 2"
+    )
+    assert "within a perplexity ratio of 1.005: allow more, or measure on a longer text" in no_plan(0.005)
+
+
+def test_the_figure_names_every_layer_and_scheme_and_is_the_same_each_time() -> None:
+    content = sensitivity_figure(MEASURED, ".svg")
+    texts = "".join(ElementTree.fromstring(content).itertext())
+    for text in (*NAMES, str(NF4()), str(W8A16()), "tiny: each layer quantized alone", "nats per token"):
+        assert text in texts
+    assert sensitivity_figure(MEASURED, ".svg") == content
+    assert sensitivity_figure(MEASURED, ".PNG").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.pdf", "svg"])
+def test_other_kinds_of_files_are_refused(name: str) -> None:
+    check_figure(Path("figure.svg"))
+    with pytest.raises(QuantError, match=r"name a file that ends in \.png or \.svg"):
+        check_figure(Path(name))

@@ -1,0 +1,217 @@
+"""The smallest plan within a budget: chosen as by trying all plans, held by measuring, and refused where there is none.
+
+The model's losses are made up here, so that what each layer costs, and what they cost together, is known.
+"""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import quant
+from quant import QuantError
+from quant.bit_allocation import check_windows, parse_budget, propose, steps_of
+from quant.evaluate import statistics
+from quant.evaluate.divergence import Measurement
+from quant.evaluate.paired import PairedAccuracy
+from quant.evaluate.statistics import Estimate
+from quant.evaluate.windows import TokenWindows
+from quant.modules import QuantizedLinear
+from quant.schemes import NF4, W8A16, Scheme
+from quant.sensitivity import Sensitivities, Sensitivity, measure_sensitivities
+from tests.models import Layers, seeded, snapshot
+from tests.unit.evaluate.made import BASELINE, FINGERPRINT, TOKENS, WINDOWS, measurement, noise
+
+SCHEMES = [W8A16(), NF4(32)]
+NAMES = ("layers.0", "layers.1", "lm_head")
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+
+
+def alone(name: str, scheme: Scheme, loss: float, before: int, after: int) -> Sensitivity:
+    """A measurement that says so."""
+    ratio = Estimate(math.exp(loss), None)
+    return Sensitivity(name, (name,), scheme, PairedAccuracy(30.0, 0.0, 0.0, ratio, ratio, 1.0), before, after)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("1%", 0.01), ("0.5%", 0.005), (" 2 % ", 0.02), ("0.01", 0.01), ("0", 0), ("0%", 0), ("99.9%", 0.999)],
+)
+def test_a_budget_is_a_percentage_or_a_fraction(text: str, budget: float) -> None:
+    assert parse_budget(text) == pytest.approx(budget, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "%", "one", "-1%", "-0.01", "1", "100%", "1.01", "nan", "inf%"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(QuantError, match=r"is no fraction of the perplexity: write 1% or 0\.01, below 100%"):
+        parse_budget(text)
+
+
+def test_steps_save_the_most_bytes_per_loss_first() -> None:
+    """By hand: 3000 bytes for 0.001 nats, 1000 for 0.002 more; 1500 for 0.001; and 1000 for nothing."""
+    steps = steps_of(
+        [
+            alone("a", W8A16(), 0.001, 4000, 1000),
+            alone("a", NF4(), 0.003, 4000, 0),
+            alone("b", W8A16(), 0.002, 2000, 500),
+            alone("b", NF4(), 0.001, 2000, 500),
+            alone("c", NF4(), -0.004, 1000, 0),
+        ]
+    )
+    assert [(step.layer, step.scheme, step.bytes_saved) for step in steps] == [
+        ("c", NF4(), 1000),
+        ("a", W8A16(), 3000),
+        ("b", NF4(), 1500),
+        ("a", NF4(), 1000),
+    ]
+    assert [step.loss_added for step in steps] == pytest.approx([0, 0.001, 0.001, 0.002], rel=1e-9)
+
+
+def test_a_scheme_that_saves_nothing_is_no_step() -> None:
+    assert steps_of([alone("a", W8A16(), -1.0, 100, 100), alone("a", NF4(), 0.1, 100, 101)]) == []
+
+
+def test_a_choice_that_is_larger_and_worse_is_passed_over() -> None:
+    steps = steps_of([alone("a", W8A16(), 0.005, 4000, 1000), alone("a", NF4(), 0.002, 4000, 500)])
+    assert [step.scheme for step in steps] == [NF4()]
+
+
+def test_a_scheme_that_breaks_the_model_is_no_choice() -> None:
+    broken = dataclasses.replace(alone("a", NF4(), 0.0, 4000, 0).accuracy, ratio=Estimate(math.inf, None))
+    measured = [
+        dataclasses.replace(alone("a", scheme, 0.0, 4000, after), accuracy=broken)
+        for scheme, after in ((W8A16(), 1000), (NF4(), 0))
+    ]
+    assert steps_of(measured) == []
+    steps = steps_of([alone("a", W8A16(), 0.001, 4000, 1000), measured[1]])
+    assert [step.scheme for step in steps] == [W8A16()]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_plan_of_less_loss_is_smaller(seed: int) -> None:
+    """Held to all plans of four layers, at every plan on the way."""
+    source = random.Random(seed)
+    table: dict[str, list[tuple[int, float]]] = {}
+    measured = []
+    for name in "abcd":
+        before = source.randint(100, 10_000)
+        choices = [(scheme, source.uniform(0, 0.01), source.randint(1, before - 1)) for scheme in (W8A16(), NF4())]
+        measured += [alone(name, scheme, loss, before, after) for scheme, loss, after in choices]
+        table[name] = [(before, 0.0), *((after, loss) for _, loss, after in choices)]
+    total, loss = sum(points[0][0] for points in table.values()), 0.0
+    plans = [
+        (sum(nbytes for nbytes, _ in plan), sum(added for _, added in plan))
+        for plan in itertools.product(*table.values())
+    ]
+    for step in steps_of(measured):
+        total, loss = total - step.bytes_saved, loss + step.loss_added
+        assert min(nbytes for nbytes, added in plans if added <= loss + 1e-12) == total
+    assert total == min(nbytes for nbytes, _ in plans)
+
+
+class Invented:
+    """A baseline whose comparisons come from `cost`: the layers of a model and their schemes -> nats per token."""
+
+    def __init__(self, cost: Callable[[dict[str, Scheme]], float], spread: float = 0.0) -> None:
+        self.cost, self.spread = cost, spread
+        self.windows = TokenWindows(torch.arange(WINDOWS * TOKENS + 1), TOKENS)
+        self.measurement, self.losses = BASELINE, BASELINE.losses
+        self.seen: list[dict[str, Scheme]] = []
+
+    def compare(self, model: nn.Module) -> Measurement:
+        found = {name: layer.scheme for name, layer in model.named_modules() if isinstance(layer, QuantizedLinear)}
+        self.seen.append(found)
+        excess: Tensor = self.cost(found) + self.spread * len(found) * noise(3)
+        return measurement(BASELINE.losses + excess, excess.abs())
+
+
+def summed(costs: dict[Scheme, float]) -> Callable[[dict[str, Scheme]], float]:
+    return lambda found: sum(costs[scheme] for scheme in found.values())
+
+
+def solve(baseline: Any, budget: float) -> tuple[Any, nn.Module]:
+    """The proposal for a model of three layers, and the model."""
+    model = seeded(Layers)
+    measured = measure_sensitivities("tiny", model, baseline, SCHEMES, include=["*", "lm_head"])
+    return propose(model, baseline, measured, budget), model
+
+
+def test_a_budget_for_all_takes_the_smallest_schemes_and_says_where_it_comes_from() -> None:
+    proposal, model = solve(Invented(summed({W8A16(): 0.0001, NF4(32): 0.002})), 0.5)
+    assert dict(proposal.plan.layers) == dict.fromkeys(NAMES, NF4(32))
+    assert list(proposal.plan.layers) == list(NAMES)
+    report = quant.conversion_report(quant.quantize(model, proposal.plan))
+    found = proposal.provenance
+    assert (found.bytes_before, found.bytes_after) == (report.bytes_before, report.bytes_after)
+    assert (found.model, found.budget, proposal.tried) == ("tiny", 0.5, 1)
+    assert found.fingerprint["tokens_sha256"] == FINGERPRINT.tokens_sha256
+    assert found.predicted_ratio == pytest.approx(math.exp(0.006), rel=1e-9)
+    assert found.measured_ratio == pytest.approx(math.exp(0.006), rel=1e-9)
+    assert found.measured_ratio_ci == pytest.approx((math.exp(0.006), math.exp(0.006)), rel=1e-9)
+
+
+def test_between_them_it_mixes() -> None:
+    """0.0003 for W8A16 everywhere, 0.0019 more for each layer in NF4, of which two fit 0.005 nats."""
+    proposal, _ = solve(Invented(summed({W8A16(): 0.0001, NF4(32): 0.002})), math.expm1(0.005))
+    schemes = list(proposal.plan.layers.values())
+    assert (schemes.count(NF4(32)), schemes.count(W8A16())) == (2, 1)
+
+
+@pytest.mark.parametrize(("cost", "found"), [(0.0, [W8A16()] * 3), (1e-9, None)], ids=["of nothing", "of anything"])
+def test_no_budget_takes_what_costs_nothing_or_refuses(cost: float, found: list[Scheme] | None) -> None:
+    proposal, model = solve(Invented(summed({W8A16(): cost, NF4(32): 0.002})), 0.0)
+    assert (None if proposal is None else list(proposal.plan.layers.values())) == found
+    assert snapshot(model)[1] == snapshot(seeded(Layers))[1]
+
+
+def test_layers_that_cost_more_together_take_steps_back() -> None:
+    """Three times the sum as soon as a second layer is in NF4, so that of the plan that fits by prediction, two layers
+    in NF4, one goes back to W8A16.
+    """
+
+    def cost(found: dict[str, Scheme]) -> float:
+        total = summed({W8A16(): 0.0001, NF4(32): 0.002})(found)
+        return 3 * total if list(found.values()).count(NF4(32)) > 1 else total
+
+    budget = math.expm1(0.005)
+    baseline = Invented(cost)
+    proposal, _ = solve(baseline, budget)
+    schemes = list(proposal.plan.layers.values())
+    assert (schemes.count(NF4(32)), schemes.count(W8A16()), proposal.tried) == (1, 2, 2)
+    assert proposal.provenance.measured_ratio_ci[1] <= 1 + budget
+    assert [list(found.values()).count(NF4(32)) for found in baseline.seen[-2:]] == [2, 1]
+
+
+def test_it_is_the_end_of_the_interval_that_is_held() -> None:
+    """The mean fits in every plan; the interval of all three layers does not."""
+    budget = math.expm1(0.0005)
+    proposal, _ = solve(Invented(summed({W8A16(): 0.0001, NF4(32): 0.0001}), spread=0.001), budget)
+    low, high = proposal.provenance.measured_ratio_ci
+    assert proposal.tried > 1
+    assert low < proposal.provenance.measured_ratio < high <= 1 + budget
+    assert proposal.provenance.predicted_ratio <= 1 + budget
+
+
+def test_layers_that_were_not_measured_stay_float() -> None:
+    model, baseline = seeded(Layers), Invented(summed({W8A16(): 0.0, NF4(32): 0.002}))
+    measured = measure_sensitivities("tiny", model, baseline, SCHEMES)  # type: ignore[arg-type]
+    proposal = propose(model, baseline, measured, 0.5)  # type: ignore[arg-type]
+    assert proposal is not None
+    assert proposal.plan.layers["lm_head"] is None
+    assert isinstance(measured, Sensitivities)
+
+
+def test_a_text_too_short_for_an_interval_is_refused() -> None:
+    check_windows(TokenWindows(torch.arange(41), 2))
+    with pytest.raises(QuantError, match="for which 19 windows are too few, it takes 20: pass a longer text"):
+        check_windows(TokenWindows(torch.arange(39), 2))

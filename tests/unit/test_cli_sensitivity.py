@@ -1,0 +1,109 @@
+"""`quant sensitivity`: what it prints and writes, a plan that quantizes to the same bits, and one line per refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import quant
+from quant import MixedPrecision
+from quant.evaluate import statistics
+from quant.integrations.transformers import load_model
+from quant.schemes import NF4
+from tests.unit.cli_runner import Run, check_refused
+from tests.unit.folders import check_equal, tensors_of
+
+pytestmark = pytest.mark.usefixtures("single_threaded")
+NAMES = [f"model.layers.0.mlp.{name}" for name in ("gate_up_proj", "down_proj")]
+SHORT = ("--window", 4, "--max-tokens", 101, "--include", "model.layers.0.mlp.*")
+"""Two layers and 25 windows."""
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+
+
+def test_a_plan_within_a_budget_quantizes_on_the_disk_as_in_memory(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    plan, figure, record = (tmp_path / name for name in ("plan.json", "layers.svg", "out.json"))
+    files = ("--plan", plan, "--figure", figure, "--json", record)
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, "--budget", "90%", *files)
+    assert (outcome.code, outcome.err) == (0, "")
+    for text in (
+        "Each layer quantized alone",
+        "all (2)",
+        "The plan for a budget of 90 %",
+        "if what single layers cost",
+    ):
+        assert text in outcome.out
+    assert outcome.out.count(NAMES[0]) == 3  # under two schemes and in the plan
+
+    read = MixedPrecision.read(plan)
+    assert {name: scheme for name, scheme in read.layers.items() if scheme} == dict.fromkeys(NAMES, NF4())
+    assert len(read.layers) == 9
+    assert read.provenance is not None
+    assert read.provenance.measured_ratio_ci[1] <= 1.9
+    content = json.loads(record.read_text(encoding="utf-8"))
+    assert content["plan"] == json.loads(read.to_json())
+    assert {(one["name"], one["scheme"]) for one in content["layers"]} == {
+        (name, scheme) for name in NAMES for scheme in ("w8a16", "nf4")
+    }
+    assert content["kinds"][0]["layers"] == NAMES
+    assert all(name in figure.read_text(encoding="utf-8") for name in NAMES)
+
+    assert run("quantize", model_folder, tmp_path / "out", "--plan", plan).code == 0
+    in_memory = quant.quantize(load_model(model_folder, torch.float32), plan)
+    check_equal(tensors_of(tmp_path / "out"), dict(in_memory.state_dict()))
+
+
+def test_where_no_plan_is_within_the_budget_it_says_so_and_writes_none(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.cli.sensitivity.propose", lambda *_: None)
+    plan = tmp_path / "plan.json"
+    options = ("--schemes", "fp4", "--budget", "0", "--plan", plan, "--json", "-")
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, *options)
+    assert outcome.code == 1
+    assert "no plan: not even one quantized layer keeps" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert json.loads(outcome.out)["plan"] is None
+    assert not plan.exists()
+
+
+def test_without_a_budget_it_measures_nf4(run: Run, model_folder: Path, text_file: Path) -> None:
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, "--block-size", 32, "--json", "-")
+    content = json.loads(outcome.out)
+    assert [(one["scheme"], one["block_size"], one["double_quant"]) for one in content["layers"]] == [
+        ("nf4", 32, False)
+    ] * 2
+    assert content["plan"] is None
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--schemes", "nf5"), "unknown scheme 'nf5': use one of w8a16, nf4, nf4-dq, fp4, int4"),
+        (("--schemes", "w8a16-full"), "unknown scheme 'w8a16-full'"),
+        (("--block-size", 48), "block_size 48 is not allowed"),
+        (("--budget", "1"), "budget '1' is no fraction of the perplexity: write 1% or 0.01"),
+        (("--plan", "plan.json"), "--plan is where the plan for a budget goes: pass --budget"),
+        (("--figure", "figure.pdf"), r"--figure figure\.pdf: name a file that ends in \.png or \.svg"),
+        (("--figure", "/missing/figure.svg"), "--figure /missing/figure.svg: the folder"),
+        (("--budget", "1%", "--plan", "."), r"--plan \. is a folder"),
+        (("--budget", "1%", "--plan", "x.json", "--json", "./x.json"), r"--plan x\.json is the file of --json too"),
+        (("--exclude", "down_proj"), "pattern 'down_proj' matches no linear layer"),
+        (("--json", "/missing/out.json"), "--json /missing/out.json"),
+        (("--dataset", "some/dataset"), "--text and --dataset are two texts"),
+        (("--device", "gpu"), "unknown device 'gpu'"),
+        (("--budget", "1%", "--window", 64), "it takes 20: pass a longer text or a smaller --window"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_line_before_a_model_is_loaded(
+    run: Run, model_folder: Path, text_file: Path, options: tuple[object, ...], message: str
+) -> None:
+    check_refused(run("sensitivity", model_folder, "--text", text_file, *SHORT, *options), message)
