@@ -26,8 +26,8 @@ def summary(comparison: Comparison) -> Sequence[str]:
     if found.smallest is not None and found.smallest.times_smaller is not None:
         smallest = found.smallest
         sentences.append(
-            f"The smallest is {smallest.scheme}, {smallest.times_smaller:.2f} times smaller than the baseline, at "
-            f"{change(smallest)} perplexity."
+            f"The smallest is {smallest.scheme}, {smallest.times_smaller:.2f} times smaller than the baseline, at a "
+            f"perplexity change of {change(smallest)}."
         )
     if found.fastest is not None and found.fastest.times_faster is not None:
         sentences.append(
@@ -46,7 +46,7 @@ def _cost(best: Result, worst: Result) -> str:
 def change(result: Result) -> str:
     """The change of the perplexity in percent, to three digits."""
     if result.perplexity_relative_change is None:
-        return "an unknown change of"
+        return "an unknown amount"
     return f"{100 * result.perplexity_relative_change:+.3g} %"
 
 

@@ -13,8 +13,9 @@ Show = Callable[[Any], str]
 def diff_tables(diff: Diff) -> Sequence[Table]:
     """Accuracy, then size, speed and memory; each figure before and after, and what became of it."""
     accuracy = (
+        _both("perplexity", "perplexity", lambda v: f"{v:.4f}"),
         _both("ratio", "perplexity_ratio", lambda v: f"{v:.5f}"),
-        _change("ratio %", lambda s: s.perplexity_change, 4),
+        _change("change %", lambda s: s.perplexity_change, 4),
         _both("KL nats", "kl_mean", lambda v: f"{v:.2e}"),
         _change("KL %", lambda s: s.kl_change, 2),
         _both("top-1 %", "top1_agreement", lambda v: f"{100 * v:.2f}"),

@@ -91,7 +91,7 @@ def _sections(comparison: Comparison) -> Sequence[Section]:
                     accuracy.accuracy_against_size,
                     descriptions.accuracy_against_size,
                     "Accuracy against size",
-                    "Bars are 95 % intervals of the paired difference on the same tokens: one that reaches 0 means "
+                    "Best is at the bottom left. Bars are 95 % intervals of the paired difference on the same tokens: one that reaches 0 means "
                     "that no difference was found. Hollow markers are bitsandbytes' schemes.",
                 )
             ],

@@ -54,7 +54,7 @@ LOOKS = {
     "w8a16": Look("int8", "s"),
     "w8a16-full": Look("int8", "D"),
     "nf4": Look("nf4", "o"),
-    "nf4-dq": Look("nf4", "p"),
+    "nf4-dq": Look("nf4", "P"),
     "fp4": Look("fp4", "^"),
     "int4": Look("int4", "v"),
     "bnb-int8": Look("int8", "s", filled=False),

@@ -93,7 +93,7 @@ def test_existing_files_are_replaced_and_reports_go_to_an_existing_folder(
     report.mkdir()
     target.write_text("old", encoding="utf-8")
     assert compare_once(run, model_folder, text_file, "--json", target, "--report", report).code == 0
-    assert sorted(path.name for path in report.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in report.iterdir()) == ["report.html", "report.json", "report.md"]
     assert json.loads(target.read_text(encoding="utf-8")) == json.loads(
         (report / "report.json").read_text(encoding="utf-8")
     )

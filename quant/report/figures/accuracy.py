@@ -40,8 +40,8 @@ def accuracy_against_size(comparison: Comparison) -> Figure | None:
             **style,
         )
     axes.set_xlim(left=0)
-    axes.set_xlabel("footprint in MB (smaller is better)")
-    axes.set_ylabel("perplexity change in % (lower is better)")
+    axes.set_xlabel("footprint in MB")
+    axes.set_ylabel("perplexity change in %")
     legend(figure, axes)
     return figure
 
@@ -67,9 +67,8 @@ def loss_differences(comparison: Comparison) -> Figure | None:
         for (low, high), width in ((("0.01", "0.99"), 1.2), (("0.05", "0.95"), 4), (("0.25", "0.75"), 9)):
             span = [values[low], values[high]]
             axes.plot(span, [row, row], color=style["color"], linewidth=width, solid_capstyle="butt", zorder=2)
-        axes.plot(
-            [values["0.5"]], [row], **{**style, "markersize": MARKER, "markeredgecolor": LIGHT["ink"], "zorder": 4}
-        )
+        median = {"markersize": MARKER, "markerfacecolor": LIGHT["page"], "markeredgecolor": LIGHT["ink"], "zorder": 4}
+        axes.plot([values["0.5"]], [row], **{**style, **median})
     axes.axvline(0, color=LIGHT["muted"], linewidth=1)
     _symmetric_logarithmic(axes, drawn)
     axes.set_xlabel("loss above the baseline's in nats (right of 0 is worse)")

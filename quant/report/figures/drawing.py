@@ -13,7 +13,7 @@ WIDTH = 6.6
 """Inches of 72 units: figures are shown at their size or smaller."""
 ROW = 0.3
 """Inches for each scheme of a figure with rows."""
-MARKER = 7
+MARKER = 8
 
 
 def finite(value: float | None) -> bool:

@@ -40,7 +40,8 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
             places, values = zip(*(point for point in points if finite(point[1])), strict=True) if points else ((), ())
             axes.plot(places, values, linewidth=1.2, label=result.scheme, **{**look(result.scheme), "markersize": 5})
         axes.set_title(kind[-28:])
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlim(min(blocks.values()) - 0.5, max(blocks.values()) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for axes in panels.flat[len(kinds) :]:
         axes.set_visible(False)
     figure.supylabel("SQNR in dB (higher is better)", fontsize=10)

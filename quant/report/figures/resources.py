@@ -51,7 +51,7 @@ def tokens_per_second(comparison: Comparison) -> Figure | None:
     for axes, (title, value) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
     ):
-        speeds = [value(result) if finite(value(result)) else 0.0 for result in results]
+        speeds = [speed if (speed := value(result)) is not None and finite(speed) else 0.0 for result in results]
         colours = [LIGHT[LOOKS[result.scheme].colour] for result in results]
         bars = axes.barh(range(len(results)), speeds, height=0.7, color=colours)
         axes.bar_label(bars, [f"{speed:,.0f}" if speed else "" for speed in speeds], padding=3)
