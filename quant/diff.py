@@ -13,8 +13,9 @@
 
 Accuracy is paired: both runs scored the same tokens in the same windows, so the text's own variation cancels and only
 what changed is left. With d the mean over tokens of the difference, s its standard error between windows (the circular
-block bootstrap's, in closed form: `quant.evaluate.statistics.windowed_mean`) and q the quantile of Student's t at the
-gates' rate of false alarms (`quant.evaluate.recording.FALSE_ALARM`, two-sided), the verdict is
+block bootstrap's, in closed form: `quant.evaluate.statistics.windowed_mean`; single windows are the blocks, as for the
+gates, and longer ones where windows overlap) and q the quantile of Student's t at the gates' rate of false alarms
+(`quant.evaluate.recording.FALSE_ALARM`, two-sided), the verdict is
 
     regression      d - q s > 0: it is worse, and not by chance
     pass            d + q s <= 0: it is no worse; so is what has not changed in any window

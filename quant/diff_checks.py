@@ -9,6 +9,7 @@ from torch import Tensor
 
 from quant.errors import QuantError
 from quant.evaluate.gates import Check, Verdict, decide
+from quant.evaluate.recording import SINGLE
 from quant.evaluate.statistics import exp, windowed_mean
 from quant.records import Comparison, Result
 
@@ -29,6 +30,12 @@ class Pair:
     old: Result
     new: Result
 
+    @property
+    def overlapping(self) -> bool:
+        """Whether windows share context, so that neighbours are not independent."""
+        env = self.after.environment
+        return env.stride < env.window - (env.bos_id is not None)
+
 
 def _sides(pair: Pair) -> tuple[tuple[Comparison, Result], tuple[Comparison, Result]]:
     return (pair.before, pair.old), (pair.after, pair.new)
@@ -40,19 +47,18 @@ def accuracy_checks(pair: Pair) -> list[Difference]:
     Raises:
         QuantError: a record without means of windows, or too few of them.
     """
-    tokens = torch.tensor(pair.after.window_tokens, dtype=torch.float64)
     losses = [_windows(comparison, result, "window_losses") for comparison, result in _sides(pair)]
     if pair.old.scheme == pair.before.results[0].scheme:
         figures = f"perplexity {_shown(pair.old.perplexity, '.4f')} -> {_shown(pair.new.perplexity, '.4f')}"
-        return [_judged("perplexity", f"{pair.old.scheme}: {figures}", losses, tokens, _as_percent)]
+        return [_judged("perplexity", pair, figures, losses, _as_percent)]
     floats = [_windows(comparison, comparison.results[0], "window_losses") for comparison, _ in _sides(pair)]
     excess = [loss - of_float for loss, of_float in zip(losses, floats, strict=True)]
     kl = [_windows(comparison, result, "window_kl") for comparison, result in _sides(pair)]
     ratios = f"{_shown(pair.old.perplexity_ratio, '.6f')} -> {_shown(pair.new.perplexity_ratio, '.6f')}"
     kls = f"{_shown(pair.old.kl_mean, '.4e')} -> {_shown(pair.new.kl_mean, '.4e')} nats"
     return [
-        _judged("perplexity ratio", f"{pair.old.scheme}: perplexity ratio {ratios}", excess, tokens, _as_percent),
-        _judged("KL divergence", f"{pair.old.scheme}: KL divergence {kls}", kl, tokens, _as_nats),
+        _judged("perplexity ratio", pair, f"perplexity ratio {ratios}", excess, _as_percent),
+        _judged("KL divergence", pair, f"KL divergence {kls}", kl, _as_nats),
     ]
 
 
@@ -67,8 +73,9 @@ def _windows(comparison: Comparison, result: Result, name: str) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _judged(name: str, what: str, values: list[Tensor], tokens: Tensor, show: Callable[[float], str]) -> Difference:
+def _judged(name: str, pair: Pair, figures: str, values: list[Tensor], show: Callable[[float], str]) -> Difference:
     """The check of the means over windows before and after (float64 [windows]); more is worse."""
+    what = f"{pair.old.scheme}: {figures}"
     before, after = values
     if torch.equal(before, after):
         return Difference(name, Verdict.PASS, f"{what}, the same in every window: {Verdict.PASS.value}", changed=False)
@@ -80,8 +87,9 @@ def _judged(name: str, what: str, values: list[Tensor], tokens: Tensor, show: Ca
             (False, False): Verdict.INCONCLUSIVE,
         }[defined[0], defined[1]]
         return Difference(name, verdict, f"{what}, a token had probability 0: {verdict.value}")
+    tokens = torch.tensor(pair.after.window_tokens, dtype=torch.float64)
     try:
-        mean = windowed_mean((after - before) * tokens, tokens)
+        mean = windowed_mean((after - before) * tokens, tokens, None if pair.overlapping else SINGLE)
     except QuantError as error:
         raise QuantError(
             f"{what}, and that cannot be judged: {error}, or judge sizes alone with --sizes-only"

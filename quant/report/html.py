@@ -91,8 +91,8 @@ def _sections(comparison: Comparison) -> Sequence[Section]:
                     accuracy.accuracy_against_size,
                     descriptions.accuracy_against_size,
                     "Accuracy against size",
-                    "Best is at the bottom left. Bars are 95 % intervals of the paired difference on the same tokens: one that reaches 0 means "
-                    "that no difference was found. Hollow markers are bitsandbytes' schemes.",
+                    "Best is at the bottom left. Bars are 95 % intervals of the paired difference on the same "
+                    "tokens: one that reaches 0 means that no difference was found. Hollow markers are bitsandbytes'.",
                 )
             ],
         ),
