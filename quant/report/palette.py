@@ -18,10 +18,10 @@ LIGHT = {
     "muted": "#555e68",
     "line": "#d3d9df",
     "link": "#0a58b8",
-    "int8": "#0b72b5",
-    "nf4": "#0c8a63",
-    "fp4": "#c9510c",
-    "int4": "#8d4bab",
+    "int8": "#0d69a5",
+    "nf4": "#18a16a",
+    "fp4": "#b1611d",
+    "int4": "#791068",
 }
 DARK = {
     "page": "#101418",
@@ -30,10 +30,10 @@ DARK = {
     "muted": "#a0aab4",
     "line": "#353d45",
     "link": "#74b3fb",
-    "int8": "#58b0ea",
-    "nf4": "#35c795",
-    "fp4": "#f5905a",
-    "int4": "#cf9be6",
+    "int8": "#6aa9db",
+    "nf4": "#2de69b",
+    "fp4": "#e46c4a",
+    "int4": "#c946f0",
 }
 """Name -> colour: page and panel to stand on, ink and muted for text, line for grids, one for each number format."""
 TEXT = ("ink", "muted", "link")

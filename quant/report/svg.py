@@ -81,7 +81,9 @@ def _embedded(document: str, name: str, title: str, description: str) -> str:
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     for pattern in (r'(\sid=")', r'(\sxlink:href="#)', r"(url\(#)"):
         svg = re.sub(pattern, rf"\g<1>{name}-", svg)
+    # matplotlib before 3.11 writes one property, since then two.
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     for colour, value in LIGHT.items():
         svg = svg.replace(value, f"var(--{colour})")
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)

@@ -39,7 +39,7 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
             points = [(blocks[name], value) for name, value in result.layer_sqnr.items() if name in blocks]
             places, values = zip(*(point for point in points if finite(point[1])), strict=True) if points else ((), ())
             axes.plot(places, values, linewidth=1.2, label=result.scheme, **{**look(result.scheme), "markersize": 5})
-        axes.set_title(kind[-28:])
+        axes.set_title(_drawable(kind)[-28:])
         axes.set_xlim(min(blocks.values()) - 0.5, max(blocks.values()) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for axes in panels.flat[len(kinds) :]:
@@ -49,3 +49,8 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
         axes.set_xlabel("block")
     legend(figure, panels.flat[0])
     return figure
+
+
+def _drawable(name: str) -> str:
+    """`name` in characters that every font has: what a model calls its layers is its own affair."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
