@@ -168,7 +168,8 @@ def test_other_windows_of_the_same_fingerprint_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["window_losses", "window_kl"])
 def test_a_record_of_an_older_version_is_refused_unless_sizes_alone_are_asked_for(name: str) -> None:
-    old = with_result(1, **{name: None})
+    changes: dict[str, Any] = {name: None}
+    old = with_result(1, RUN, **changes)
     with pytest.raises(QuantError, match=f"w8a16 has no {name}, .*: the record is of an older version"):
         diff(old, RUN)
     assert diff(old, RUN, sizes_only=True).notes == ("accuracy was not judged",)
@@ -241,9 +242,9 @@ def test_windows_that_overlap_are_not_taken_for_independent() -> None:
     slow = tuple(loss + 0.01 * (window // 5 % 2) for window, loss in enumerate(LOSSES))
 
     def reach(stride: int) -> float:
-        runs = [replace(RUN, environment=replace(ENVIRONMENT, stride=stride))]
-        runs.append(with_result(1, runs[0], window_losses=slow))
-        (found,) = re.findall(r"\+- ([\d.]+) %", diff(*runs).schemes[1].checks[0].text)
+        before = replace(RUN, environment=replace(ENVIRONMENT, stride=stride))
+        after = with_result(1, before, window_losses=slow)
+        (found,) = re.findall(r"\+- ([\d.]+) %", diff(before, after).schemes[1].checks[0].text)
         return float(found)
 
     assert reach(254) > 1.5 * reach(255)

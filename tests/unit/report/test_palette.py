@@ -76,8 +76,8 @@ def test_text_and_lines_stand_out_from_what_they_are_on(colours: dict[str, str])
 def test_formats_are_told_apart_by_everyone(colours: dict[str, str], sight: str) -> None:
     for a, b in itertools.combinations((*FORMATS, "ink"), 2):
         assert distance(colours[a], colours[b], sight) >= APART, (a, b)
-    for dtypes in itertools.combinations({colour for colour, _ in (*DTYPES.values(), OTHER_DTYPE)}, 2):
-        assert distance(*(colours[name] for name in dtypes), sight) >= APART, dtypes
+    for a, b in itertools.combinations({colour for colour, _ in (*DTYPES.values(), OTHER_DTYPE)}, 2):
+        assert distance(colours[a], colours[b], sight) >= APART, (a, b)
 
 
 def test_every_scheme_has_a_look_of_its_own_beyond_its_colour() -> None:
