@@ -16,20 +16,25 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import torch
 
 from quant import reference_model
+from quant.checkpoint.folder import open_checkpoint
+from quant.checkpoint.reading import Inputs
 from quant.errors import QuantError
 from quant.evaluate.devices import accelerators, device_name, offloaded_bytes
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.fingerprint import differences, take_fingerprint
 from quant.evaluate.footprint import footprint
 from quant.evaluate.generation import HeldMemory, held_memory, measure_generation, peak_memory
+from quant.evaluate.loss_profile import loss_profile, position_bins
 from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.processes import ALONE, Processes
+from quant.evaluate.weight_error import layer_sqnr
 from quant.integrations.transformers import check_device, quiet_transformers
 from quant.records import Comparison, Request, Result
 from quant.variants import BASELINE, VARIANTS, LoadedModel, check_possible, check_variants, load_variant, scheme_of
@@ -76,6 +81,9 @@ def compare(
         request.new_tokens,
         tuple(results),
         processes.size,
+        window_tokens=tuple(torch.bincount(request.windows.window_of_token).tolist()),
+        positions=position_bins(request.windows),
+        command=request.command,
     )
 
 
@@ -148,16 +156,19 @@ def _measure(
     before = held_memory()
     loaded, load_seconds = processes.together(lambda: _load(name, request))
     # Before anything runs: bitsandbytes repacks its weights in the first forward.
-    sizes = _sizes(loaded)
+    sizes = _sizes(loaded) | {"layer_sqnr": processes.from_main(lambda: _weight_errors(loaded.model, request))}
     speeds = processes.from_main(lambda: {"load_seconds": load_seconds, **_speeds(loaded.model, request, before)})
     if baseline is None:
         baseline = Baseline(loaded.model, request.windows, request.batch_size, advance=advance, processes=processes)
+        measured = baseline.measurement
         accuracy: dict[str, Any] = {"perplexity": perplexity_of(baseline.losses)}
     else:
-        accuracy = _accuracy(paired_accuracy(baseline.measurement, baseline.compare(loaded.model, advance)))
+        measured = baseline.compare(loaded.model, advance)
+        accuracy = _accuracy(paired_accuracy(baseline.measurement, measured))
+    profile = vars(loss_profile(baseline.measurement, measured, request.windows))
     scheme = scheme_of(name, request.block_size, request.scale)
     block_size, scale = getattr(scheme, "block_size", None), getattr(scheme, "scale", None)
-    return Result(name, block_size=block_size, scale=scale, **sizes, **speeds, **accuracy), baseline
+    return Result(name, block_size=block_size, scale=scale, **sizes, **speeds, **accuracy, **profile), baseline
 
 
 def _load(name: str, request: Request) -> tuple[LoadedModel, float]:
@@ -171,9 +182,14 @@ def _load(name: str, request: Request) -> tuple[LoadedModel, float]:
 
 
 def _beside(baseline: Result, result: Result) -> Result:
-    """`result` with its size and speed in terms of the baseline's (possibly itself)."""
+    """`result` with its size, speed and text in terms of the baseline's (possibly itself)."""
+    agrees = None
+    if baseline.generated is not None and result.generated is not None:
+        pairs = zip(baseline.generated, result.generated, strict=False)
+        agrees = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return replace(
         result,
+        generated_agrees=agrees,
         times_smaller=_ratio(baseline.footprint_bytes, result.footprint_bytes),
         times_faster=_ratio(result.tokens_per_second, baseline.tokens_per_second),
     )
@@ -195,6 +211,12 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
         "bytes_by_dtype": size.by_dtype,
         "offloaded_bytes": offloaded_bytes(loaded.model),
     }
+
+
+def _weight_errors(model: Any, request: Request) -> dict[str, float]:
+    """SQNR of each quantized layer in dB, against the checkpoint."""
+    with Inputs(open_checkpoint(request.folder)) as checkpoint:
+        return layer_sqnr(model, checkpoint)
 
 
 def _speeds(model: Any, request: Request, before: HeldMemory) -> dict[str, Any]:

@@ -73,18 +73,26 @@ class QuantizedLinear(nn.Module):
         layer._layer_type, layer._trainable = parts.layer_type, parts.trainable
         return layer.train(linear.training)
 
-    def encode(self, weight: Tensor) -> dict[str, Tensor]:
-        """What this layer stores (name -> tensor) for the `weight` of the float layer that it stands for, which is laid
-        out as that layer's type does it.
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        """The `weight` of the float layer that this layer stands for, laid out as that layer's type does it, as
+        [out, in]; a view.
 
         Raises:
-            QuantError: another shape, NaN or Inf.
+            QuantError: another shape.
         """
         matrix = as_matrix(weight, self._layer_type)
         if matrix.shape != (self.out_features, self.in_features):
             expected = [self.out_features, self.in_features]
             raise QuantError(f"{self}: expected a weight [out, in] = {expected}, got {list(matrix.shape)}")
-        return dict(quantize_tensor(matrix, self.scheme).stored)
+        return matrix
+
+    def encode(self, weight: Tensor) -> dict[str, Tensor]:
+        """What this layer stores (name -> tensor) for the `weight` of the float layer, as `as_matrix` takes it.
+
+        Raises:
+            QuantError: another shape, NaN or Inf.
+        """
+        return dict(quantize_tensor(self.as_matrix(weight), self.scheme).stored)
 
     @property
     def stored(self) -> dict[str, Tensor]:

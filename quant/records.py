@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from quant.evaluate.fingerprint import Fingerprint
+from quant.evaluate.loss_profile import PositionBin
 from quant.evaluate.windows import TokenWindows
 
 
@@ -21,6 +22,7 @@ class Request:
         prompt_tokens, new_tokens: for the generation; repeats, seconds: of the timed calls, at least.
         schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes;
             scale: of all of ours, "absmax" or "mse".
+        command: what was typed, for a reader who wants to repeat it.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Request:
     block_size: int = 64
     trust_remote_code: bool = False
     scale: str = "absmax"
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,17 @@ class Result:
     perplexity_ratio, whose 95 % interval is perplexity_ratio_ci. cpu_memory_bytes is the peak while generating above
     what the process held before the model was loaded, true to some tens of MB (the allocator keeps freed pages);
     gpu_memory_bytes likewise what torch allocates, summed over the devices the model is on. generate_seconds is one
-    generation of `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have.
+    generation of `new_tokens` tokens, `generated` their text, so that a model that lost its head is seen to have;
+    generated_agrees counts its leading characters that are the baseline's too.
     times_smaller and times_faster are the baseline's footprint_bytes over this one's and this one's tokens_per_second
     (None for a single new token, which has no decode step) over the baseline's. offloaded_bytes do not fit on the
     devices and are fetched for every call. interval_note says why an interval is missing.
     scale, of our schemes, is "absmax" or "mse".
+
+    Losses in nats per token: window_losses and window_kl are the means of each window (KL to the baseline),
+    loss_by_position those of each of the comparison's `positions`, loss_difference_by_position the same of the
+    difference to the baseline, and loss_difference_quantiles has its quantiles over tokens, as in {"0.05": -0.02}.
+    layer_sqnr is the error of each quantized layer's weight (`quant.evaluate.weight_error`) in dB, by its name.
     """
 
     scheme: str
@@ -76,6 +85,12 @@ class Result:
     kl_mean: float | None = None
     kl_mean_ci: tuple[float, float] | None = None
     top1_agreement: float | None = None
+    window_losses: tuple[float, ...] | None = None
+    window_kl: tuple[float, ...] | None = None
+    loss_by_position: tuple[float, ...] | None = None
+    loss_difference_by_position: tuple[float, ...] | None = None
+    loss_difference_quantiles: dict[str, float] = field(default_factory=dict)
+    layer_sqnr: dict[str, float] = field(default_factory=dict)
     load_seconds: float | None = None
     generate_seconds: float | None = None
     prefill_tokens_per_second: float | None = None
@@ -84,12 +99,14 @@ class Result:
     cpu_memory_bytes: int | None = None
     gpu_memory_bytes: int | None = None
     generated: str | None = None
+    generated_agrees: int | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
     """All records of one run, the baseline first, with what they were measured on, and in how many processes, which
-    changes no figure of accuracy.
+    changes no figure of accuracy. window_tokens: scored tokens of each window; positions: bins of positions in the
+    window; command: what was typed.
     """
 
     model: str
@@ -98,3 +115,11 @@ class Comparison:
     new_tokens: int
     results: tuple[Result, ...]
     processes: int = 1
+    window_tokens: tuple[int, ...] = ()
+    positions: tuple[PositionBin, ...] = ()
+    command: str | None = None
+
+    @property
+    def measured(self) -> list[Result]:
+        """The records of what could be made."""
+        return [result for result in self.results if result.error is None]

@@ -57,6 +57,10 @@ class Inputs:
     ) -> None:
         self._stack.close()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor called `name`."""
+        return name in self._tensors
+
     def __getitem__(self, name: str) -> StoredTensor:
         """The tensor called `name`."""
         return self._tensors[name]

@@ -1,5 +1,5 @@
 """The command line, `quant` and `python -m quant`: parses, calls, prints. Bad input is one line on stderr and exit
-code 2. One file per command.
+code 2; a regression that `quant diff` finds is exit code 1. One file per command.
 
 What can be refused without a model is refused before one is looked for.
 """
@@ -11,6 +11,7 @@ import typer
 
 from quant.cli.compare import compare_command
 from quant.cli.convert import convert_command
+from quant.cli.diff import diff_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
 from quant.cli.sensitivity import sensitivity_command
@@ -46,6 +47,7 @@ def root(
 
 app.command("compare")(compare_command)
 app.command("convert")(convert_command)
+app.command("diff")(diff_command)
 app.command("inspect")(inspect_command)
 app.command("quantize")(quantize_command)
 app.command("sensitivity")(sensitivity_command)

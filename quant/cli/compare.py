@@ -2,6 +2,8 @@
 before the work starts.
 """
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from quant.evaluate.limits import check_positions
 from quant.evaluate.processes import Processes, check_whole_models
 from quant.integrations.transformers import load_tokenizer
 from quant.records import Comparison, Request
-from quant.report.files import check_targets, write_reports
+from quant.report.files import REPORT_NAMES, check_targets, write_reports
 from quant.report.json_file import comparison_json
 from quant.report.markdown import to_markdown
 from quant.report.tables import comparison_notes, comparison_tables
@@ -64,7 +66,9 @@ def compare_command(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the records to this file; - prints them instead of tables.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write report.md and report.json into this folder.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write report.html, report.json and report.md into this folder.")
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """What does each quantization scheme do to a model: accuracy, size, speed and memory, in one run.
@@ -107,6 +111,7 @@ def compare_command(
             block_size=block_size,
             scale=scale,
             trust_remote_code=trust_remote_code,
+            command=shlex.join(["quant", *sys.argv[1:]]),
         )
 
     request = processes.together(prepare)
@@ -120,12 +125,21 @@ def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None
     """Write the files, then print: a reader that closes the pipe must not cost the files."""
     tables, notes = comparison_tables(comparison), comparison_notes(comparison)
     record = comparison_json(comparison)
-    document = to_markdown(f"Quantizing {comparison.model}", tables, notes)
-    write_reports(None if json_file == STDOUT else json_file, report, record, document)
+    contents = {} if report is None else _report(comparison, record)
+    write_reports(None if json_file == STDOUT else json_file, report, record, contents)
     if json_file == STDOUT:
         typer.echo(record, nl=False)
     else:
         print_report(make_console(), tables, notes)
+
+
+def _report(comparison: Comparison, record: str) -> dict[str, str]:
+    """Name -> content of the files of a report."""
+    from quant.report.html import to_html  # noqa: PLC0415  # matplotlib and jinja2 take half a second to import
+
+    title = f"Quantizing {comparison.model}"
+    document = to_markdown(title, comparison_tables(comparison), comparison_notes(comparison))
+    return dict(zip(REPORT_NAMES, (to_html(comparison), record, document), strict=True))
 
 
 @contextmanager

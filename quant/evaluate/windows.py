@@ -88,6 +88,11 @@ class TokenWindows:
         return torch.repeat_interleave(torch.arange(len(counts)), counts)
 
     @cached_property
+    def position_of_token(self) -> Tensor:
+        """int64 [N - 1]: how many tokens of the text, without BOS, the model is fed before it predicts each; from 1."""
+        return torch.cat([torch.arange(first - start, end + 1 - start) for start, first, end in self.spans])
+
+    @cached_property
     def sha256(self) -> str:
         """Of the token ids as little-endian int64."""
         return hashlib.sha256(self.ids.numpy().astype("<i8").tobytes()).hexdigest()

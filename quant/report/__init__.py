@@ -1,3 +1,3 @@
-"""Records -> something to read: terminal, Markdown, JSON. Computes nothing: what is not in a record is not in a
+"""Records -> something to read: terminal, Markdown, JSON, HTML. Computes nothing: what is not in a record is not in a
 report.
 """

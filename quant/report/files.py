@@ -12,7 +12,7 @@ from pathlib import Path
 
 from quant.errors import QuantError
 
-REPORT_NAMES = ("report.json", "report.md")
+REPORT_NAMES = ("report.html", "report.json", "report.md")
 
 
 def check_targets(json_file: Path | None, report: Path | None) -> None:
@@ -54,19 +54,19 @@ def _check_folder(option: str, path: Path, folder: Path) -> None:
         raise QuantError(f"{option} {path}: the folder {folder} does not exist or cannot be written to: name another")
 
 
-def write_reports(json_file: Path | None, report: Path | None, record: str, document: str) -> None:
-    """Write `record` to `json_file`, and both to the folder `report` as report.json and report.md.
+def write_reports(json_file: Path | None, report: Path | None, record: str, contents: Mapping[str, str]) -> None:
+    """Write `record` to `json_file`, and `contents`, name -> content of each of `REPORT_NAMES`, to the folder `report`.
 
     Raises:
         QuantError: the disk is full, a folder has gone; nothing is left behind.
     """
-    contents: dict[Path, str | bytes] = {} if json_file is None else {json_file: record}
+    files: dict[Path, str | bytes] = {} if json_file is None else {json_file: record}
     created = report is not None and not report.exists()
     try:
         if report is not None:
             report.mkdir(exist_ok=True)
-            contents.update(zip((report / name for name in REPORT_NAMES), (record, document), strict=True))
-        write_files(contents)
+            files.update({report / name: contents[name] for name in REPORT_NAMES})
+        write_files(files)
     except BaseException as error:
         if report is not None and created and report.is_dir() and not any(report.iterdir()):
             report.rmdir()

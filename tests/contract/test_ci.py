@@ -55,6 +55,8 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     suite, benchmarks, rehearsal = (step for step in steps if "-m pytest" in step.get("run", ""))
     assert suite["run"] == 'python -m pytest -m "not gpu"'
     assert "'--cov --slow-tests=fail'" in suite["env"]["PYTEST_ADDOPTS"]
+    assert suite["env"]["QUANT_TEST_BROWSER"] == "1"
+    assert 'REQUIRED = "QUANT_TEST_BROWSER"' in read("tests/unit/report/test_browser.py")
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
     assert rehearsal == {"run": f"python -m coverage run {RCFILE} -m {REHEARSAL}"}
     assert steps[steps.index(rehearsal) + 1] == {"run": f"python -m coverage report {RCFILE}"}

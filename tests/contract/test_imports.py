@@ -32,6 +32,7 @@ print(json.dumps({
     "environment": dict(os.environ) == environment,
     "threads": threading.active_count() == threads,
     "missing": [name for name in quant.__all__ if not hasattr(quant, name)],
+    "of the command line": __import__("quant.cli") and sorted({name.partition(".")[0] for name in sys.modules}),
 }))
 """
 
@@ -62,6 +63,16 @@ def test_importing_quant_imports_no_optional_library(fresh: dict[str, object], l
     modules = fresh["modules"]
     assert isinstance(modules, list)
     assert "quant" in modules
+    assert library not in modules
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "scipy", "arch"])
+def test_the_command_line_imports_no_library_that_only_some_of_its_work_needs(
+    fresh: dict[str, object], library: str
+) -> None:
+    modules = fresh["of the command line"]
+    assert isinstance(modules, list)
+    assert "typer" in modules
     assert library not in modules
 
 

@@ -53,6 +53,7 @@ def test_without_a_compiler_the_install_succeeds_and_leaves_the_extension_out(so
     native = install(source, "exit 1")
     assert extensions(native) == []
     assert (native / "variants.py").exists()
+    assert (native.parent / "report" / "templates" / "report.html.j2").exists()
 
 
 def test_with_a_compiler_the_extension_is_one_for_every_python(source: Path) -> None:
@@ -65,11 +66,13 @@ def test_with_a_compiler_the_extension_is_one_for_every_python(source: Path) -> 
     assert "portable" in variants
 
 
-def test_the_source_distribution_has_all_c_files(source: Path, tmp_path: Path) -> None:
+def test_the_source_distribution_has_all_c_files_and_templates(source: Path, tmp_path: Path) -> None:
     python("-c", SDIST, str(tmp_path), cwd=source)
     (archive,) = tmp_path.glob("quant-*.tar.gz")
     with tarfile.open(archive) as files:
-        packed = {Path(name).name for name in files.getnames() if "/quant/native/csrc/" in name}
+        names = files.getnames()
+    packed = {Path(name).name for name in names if "/quant/native/csrc/" in name}
+    assert any(name.endswith("/quant/report/templates/report.html.j2") for name in names)
     expected = {path.name for path in (ROOT / "quant" / "native" / "csrc").iterdir()}
     assert {"module.c", "kernels.h", "few_rows.inc"} <= expected
     assert packed == expected

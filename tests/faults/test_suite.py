@@ -31,6 +31,7 @@ SKIPS = {
     "unit/native/test_loading.py": 1,
     "unit/native/test_memory.py": 1,
     "unit/native/test_sanitizers.py": 3,
+    "unit/report/test_browser.py": 1,
     "unit/report/test_files.py": 1,
     "unit/test_cli.py": 1,
     "unit/test_cli_bad_input.py": 1,

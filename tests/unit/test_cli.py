@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from quant import __version__
+from quant.report.html import to_html
+from quant.report.json_reader import read_comparison
 from quant.variants import VARIANTS
 from tests.unit.cli_runner import QUICK, Outcome, Run, subprocess_run
 
@@ -93,7 +95,7 @@ def test_existing_files_are_replaced_and_reports_go_to_an_existing_folder(
     report.mkdir()
     target.write_text("old", encoding="utf-8")
     assert compare_once(run, model_folder, text_file, "--json", target, "--report", report).code == 0
-    assert sorted(path.name for path in report.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in report.iterdir()) == ["report.html", "report.json", "report.md"]
     assert json.loads(target.read_text(encoding="utf-8")) == json.loads(
         (report / "report.json").read_text(encoding="utf-8")
     )
@@ -172,10 +174,20 @@ def test_the_json_file_holds_the_records(piped: tuple[Outcome, Path]) -> None:
     record: dict[str, Any] = json.loads((out / "out.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert record["schema"] == 1
     assert [result["scheme"] for result in record["results"]] == ["baseline", "w8a16"]
+    assert record["command"].startswith("quant compare ")
+    assert record["command"].endswith(f"--json {out}/out.json --report {out}/report")
     for result in record["results"]:
         assert f"{result['footprint_bytes']:,}" in outcome.out
         assert f"{result['perplexity']:.4f}" in outcome.out
     assert sorted(path.name for path in out.iterdir()) == ["out.json", "report"]
+
+
+def test_the_page_and_the_diff_of_a_real_comparison(piped: tuple[Outcome, Path], run: Run) -> None:
+    _, out = piped
+    page = (out / "report" / "report.html").read_text(encoding="utf-8")
+    assert page == to_html(read_comparison(out / "out.json"))
+    assert page.count("<svg") == 6
+    assert run("diff", out / "out.json", out / "report" / "report.json").code == 0
 
 
 def test_phi_3_mini_is_sized_to_the_byte(run: Run) -> None:

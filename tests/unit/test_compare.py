@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,63 @@ def test_size_and_speed_are_told_in_terms_of_the_baseline_s(comparison: Comparis
         assert result.times_smaller == baseline.footprint_bytes / result.footprint_bytes  # type: ignore[operator]
         assert result.times_faster == result.tokens_per_second / baseline.tokens_per_second  # type: ignore[operator]
         assert result.interval_note is None
+
+
+def test_where_the_losses_are_is_that_of_the_logits(comparison: Comparison, request_: Request) -> None:
+    """24 windows of 24 tokens, and one of 6."""
+    ids = request_.windows.ids
+    rows = {None: direct_rows(request_, None), NF4(): direct_rows(request_, NF4())}
+    before, after = (losses_of(found, ids) for found in rows.values())
+    off = max(loss_tolerance(torch.tensor(found)) for found in rows.values())
+    assert comparison.window_tokens == (*(WINDOW,) * 24, 6)
+    assert [(b.first, b.last, b.tokens) for b in comparison.positions] == [
+        (1, 1, 25),
+        (2, 2, 25),
+        (3, 4, 50),
+        (5, 8, 98),
+        (9, 16, 192),
+        (17, 24, 192),
+    ]
+    baseline, _, nf4 = comparison.results
+    for result, losses in ((baseline, before), (nf4, after)):
+        expected = [
+            math.fsum(losses[s : s + WINDOW]) / len(losses[s : s + WINDOW]) for s in range(0, len(losses), WINDOW)
+        ]
+        assert result.window_losses == pytest.approx(expected, abs=off + mean_tolerance(losses, 0))
+        assert result.loss_by_position is not None
+        first = math.fsum(losses[::WINDOW]) / 25
+        assert result.loss_by_position[0] == pytest.approx(first, abs=off + mean_tolerance(losses, 0))
+    differences = sorted(b - a for a, b in zip(before, after, strict=True))
+    assert nf4.loss_difference_quantiles["0.5"] == pytest.approx(statistics.median(differences), abs=2 * off)
+    assert (
+        differences[0] < nf4.loss_difference_quantiles["0.01"] < nf4.loss_difference_quantiles["0.99"] < differences[-1]
+    )
+    assert (baseline.window_kl, baseline.loss_difference_by_position) == (None, None)
+    kls = kls_of(*rows.values())
+    assert nf4.window_kl is not None
+    off_kl = mean_tolerance(kls[-6:], kl_tolerance(*(torch.tensor(found) for found in rows.values())))
+    assert nf4.window_kl[-1] == pytest.approx(math.fsum(kls[-6:]) / 6, abs=off_kl)
+
+
+def test_the_error_of_each_layer_is_told(comparison: Comparison) -> None:
+    """Random normal weights: 8 bits for absmax over a row err by some 40 dB, 4 bits by some 20."""
+    baseline, int8, nf4 = comparison.results
+    assert baseline.layer_sqnr == {}
+    assert list(int8.layer_sqnr) == list(nf4.layer_sqnr)
+    assert len(int8.layer_sqnr) == int8.quantized_layers
+    assert all(35 < value < 50 for value in int8.layer_sqnr.values())
+    assert all(15 < value < 25 for value in nf4.layer_sqnr.values())
+
+
+def test_how_far_the_generated_text_is_the_baseline_s(comparison: Comparison) -> None:
+    first = comparison.results[0].generated
+    assert first is not None
+    for result in comparison.results:
+        assert result.generated is not None
+        agrees = result.generated_agrees
+        assert agrees is not None
+        assert first[:agrees] == result.generated[:agrees]
+        assert first[agrees : agrees + 1] != result.generated[agrees : agrees + 1] or first == result.generated
 
 
 def test_one_new_token_has_no_decode_speed_to_compare(request_: Request) -> None:

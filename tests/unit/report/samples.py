@@ -2,6 +2,7 @@
 
 from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import Footprint
+from quant.evaluate.loss_profile import PositionBin
 from quant.inspection import Inspection, Sizing
 from quant.records import Comparison, Result
 
@@ -9,7 +10,7 @@ ENVIRONMENT = Fingerprint(
     tokens_sha256="ab" * 32,
     scored_tokens=12_345,
     window=256,
-    stride=128,
+    stride=255,
     bos_id=1,
     dtype="float32",
     batch_size=8,
@@ -18,6 +19,9 @@ ENVIRONMENT = Fingerprint(
     threads=2,
     versions={"python": "3.11.7", "torch": "2.13.0"},
 )
+WINDOW_TOKENS = (500,) * 24 + (345,)
+POSITIONS = (PositionBin(1, 1, 25), PositionBin(2, 2, 25), PositionBin(3, 4, 12_295))
+LOSSES = tuple(3.5 + 0.01 * window for window in range(25))
 BASELINE = Result(
     scheme="baseline",
     quantized_layers=0,
@@ -29,6 +33,8 @@ BASELINE = Result(
     offloaded_bytes=4_000_000,
     times_smaller=1.0,
     perplexity=35.23456789,
+    window_losses=LOSSES,
+    loss_by_position=(5.25, 4.5, 3.5),
     load_seconds=0.5,
     generate_seconds=2.0,
     prefill_tokens_per_second=1234.5,
@@ -37,6 +43,7 @@ BASELINE = Result(
     cpu_memory_bytes=1_500_000_000,
     gpu_memory_bytes=0,
     generated="of the | United States",
+    generated_agrees=22,
 )
 INT8 = Result(
     scheme="w8a16",
@@ -56,6 +63,20 @@ INT8 = Result(
     kl_mean=3.25e-5,
     kl_mean_ci=(3e-5, 3.5e-5),
     top1_agreement=0.9975,
+    window_losses=tuple(loss + 2e-5 for loss in LOSSES),
+    window_kl=(3.25e-5,) * 25,
+    loss_by_position=(5.375, 4.5, 3.5),
+    loss_difference_by_position=(0.125, -0.0625, 0.0001),
+    loss_difference_quantiles={
+        "0.01": -0.5,
+        "0.05": -0.25,
+        "0.25": -0.0625,
+        "0.5": 0.001,
+        "0.75": 0.03125,
+        "0.95": 0.125,
+        "0.99": 0.75,
+    },
+    layer_sqnr={"model.layers.0.mlp.down_proj": 41.25, "model.layers.11.mlp.down_proj": 43.5},
     load_seconds=0.25,
     generate_seconds=1.5,
     prefill_tokens_per_second=2000.0,
@@ -64,6 +85,7 @@ INT8 = Result(
     cpu_memory_bytes=900_000_000,
     gpu_memory_bytes=2_250_000_000,
     generated="of the United States",
+    generated_agrees=7,
 )
 INFINITE = Result(
     scheme="nf4",
@@ -84,6 +106,12 @@ INFINITE = Result(
     kl_mean=float("nan"),
     kl_mean_ci=None,
     top1_agreement=0.0,
+    window_losses=(*LOSSES[:-1], float("inf")),
+    window_kl=(*LOSSES[:-1], float("nan")),
+    loss_by_position=(5.5, float("inf"), 4.5),
+    loss_difference_by_position=(0.25, float("inf"), 1.0),
+    loss_difference_quantiles=dict.fromkeys(("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99"), float("nan")),
+    layer_sqnr={"model.layers.0.mlp.down_proj": float("inf"), "model.layers.11.mlp.down_proj": -1.5},
     load_seconds=0.25,
     generate_seconds=1.5,
     prefill_tokens_per_second=2000.0,
@@ -94,7 +122,17 @@ INFINITE = Result(
 )
 MISSING = Result(scheme="bnb-nf4", error="bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'")
 
-COMPARISON = Comparison("my-model", ENVIRONMENT, 64, 32, (BASELINE, INT8, INFINITE, MISSING), processes=2)
+COMPARISON = Comparison(
+    "my-model",
+    ENVIRONMENT,
+    64,
+    32,
+    (BASELINE, INT8, INFINITE, MISSING),
+    2,
+    WINDOW_TOKENS,
+    POSITIONS,
+    "quant compare my-model --json out.json",
+)
 
 BEFORE = Inspection(
     {"Linear": 25, "Phi3RMSNorm": 13}, 25, 0, Footprint(15_284_318_208, 384, {"float32": 15_284_318_592}), None, {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.report.files import check_targets, write_files, write_reports
+from quant.report.files import REPORT_NAMES, check_targets, write_files, write_reports
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -20,15 +20,25 @@ def files_in(folder: Path) -> dict[str, str]:
     }
 
 
-def test_all_three_files_are_written_and_nothing_else(tmp_path: Path) -> None:
+OLD = {name: f"old {name}" for name in REPORT_NAMES}
+NEW = {name: f"new {name}" for name in REPORT_NAMES}
+
+
+def in_report(contents: dict[str, str]) -> dict[str, str]:
+    """As `files_in` shows them."""
+    assert set(contents) == {"report.html", "report.json", "report.md"}
+    return {f"report/{name}": content for name, content in contents.items()}
+
+
+def test_all_files_are_written_and_nothing_else(tmp_path: Path) -> None:
     check_targets(tmp_path / "out.json", tmp_path / "report")
-    write_reports(tmp_path / "out.json", tmp_path / "report", "record", "document")
-    assert files_in(tmp_path) == {"out.json": "record", "report/report.json": "record", "report/report.md": "document"}
+    write_reports(tmp_path / "out.json", tmp_path / "report", "record", OLD)
+    assert files_in(tmp_path) == {"out.json": "record", **in_report(OLD)}
     check_targets(tmp_path / "out.json", tmp_path / "report")
-    write_reports(None, tmp_path / "report", "new", "newer")
-    assert files_in(tmp_path) == {"out.json": "record", "report/report.json": "new", "report/report.md": "newer"}
+    write_reports(None, tmp_path / "report", "new record", NEW)
+    assert files_in(tmp_path) == {"out.json": "record", **in_report(NEW)}
     check_targets(None, None)
-    write_reports(None, None, "record", "document")
+    write_reports(None, None, "record", OLD)
 
 
 def test_any_files_are_written_together(tmp_path: Path) -> None:
@@ -51,7 +61,7 @@ def test_new_files_follow_the_umask_and_old_ones_keep_their_permissions(tmp_path
     before = os.umask(umask)
     try:
         for name in ("new.json", "old.json"):
-            write_reports(tmp_path / name, None, "record", "document")
+            write_reports(tmp_path / name, None, "record", OLD)
         assert os.umask(umask) == umask
     finally:
         os.umask(before)
@@ -107,17 +117,17 @@ def failing(call: Callable[..., object], after: int) -> Callable[..., object]:
     return limited
 
 
-@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_full_disk_is_one_line_and_changes_nothing(
     tmp_path: Path, existing: bool, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All files are complete before the first one takes its place."""
     if existing:
-        write_reports(tmp_path / "out.json", tmp_path / "report", "old", "older")
+        write_reports(tmp_path / "out.json", tmp_path / "report", "old", OLD)
     before = files_in(tmp_path)
     monkeypatch.setattr(tempfile, "mkstemp", failing(tempfile.mkstemp, after))
     with pytest.raises(QuantError, match=r"the report cannot be written .*No space left.*: make room or name another"):
-        write_reports(tmp_path / "out.json", tmp_path / "report", "record", "document")
+        write_reports(tmp_path / "out.json", tmp_path / "report", "record", NEW)
     assert files_in(tmp_path) == before
     assert (tmp_path / "report").exists() is existing

@@ -10,7 +10,17 @@ from quant.records import Result
 from quant.report.json_file import SCHEMA, comparison_json, sizing_json
 from tests.unit.report.samples import COMPARISON, SIZING, SIZING_ALONE
 
-COMPARISON_KEYS = {"schema", "environment", "model", "prompt_tokens", "new_tokens", "results"}
+COMPARISON_KEYS = {
+    "schema",
+    "environment",
+    "model",
+    "prompt_tokens",
+    "new_tokens",
+    "results",
+    "window_tokens",
+    "positions",
+    "command",
+}
 ENVIRONMENT_KEYS = {
     "tokens_sha256",
     "scored_tokens",
@@ -34,6 +44,7 @@ INTEGERS = {
     "cpu_memory_bytes",
     "gpu_memory_bytes",
     "offloaded_bytes",
+    "generated_agrees",
 }
 NUMBERS = {
     "perplexity",
@@ -50,12 +61,10 @@ NUMBERS = {
     "times_faster",
 }
 INTERVALS = {"perplexity_ratio_ci", "kl_mean_ci"}
-RESULT_KEYS = (
-    INTEGERS
-    | NUMBERS
-    | INTERVALS
-    | {"scheme", "error", "block_size", "scale", "bytes_by_dtype", "interval_note", "generated"}
-)
+LISTS = {"window_losses", "window_kl", "loss_by_position", "loss_difference_by_position"}
+TABLES = {"loss_difference_quantiles", "layer_sqnr"}
+OTHERS = {"scheme", "error", "block_size", "scale", "bytes_by_dtype", "interval_note", "generated"}
+RESULT_KEYS = INTEGERS | NUMBERS | INTERVALS | LISTS | TABLES | OTHERS
 INSPECTION_KEYS = {
     "parameter_bytes",
     "buffer_bytes",
@@ -98,7 +107,11 @@ def test_records_come_in_order_with_their_values() -> None:
     assert record["environment"] == {**dataclasses.asdict(COMPARISON.environment), "processes": 2}
     assert [result["scheme"] for result in record["results"]] == ["baseline", "w8a16", "nf4", "bnb-nf4"]
     expected = dataclasses.asdict(COMPARISON.results[1])
-    assert record["results"][1] == {**expected, "perplexity_ratio_ci": [0.9999, 1.0001], "kl_mean_ci": [3e-5, 3.5e-5]}
+    lists = {name: list(expected[name]) for name in LISTS | INTERVALS}
+    assert record["results"][1] == {**expected, **lists}
+    assert record["window_tokens"] == [500] * 24 + [345]
+    assert record["positions"][2] == {"first": 3, "last": 4, "tokens": 12_295}
+    assert record["command"] == "quant compare my-model --json out.json"
 
 
 def test_integers_are_integers_and_numbers_are_numbers() -> None:
@@ -115,6 +128,16 @@ def test_infinite_and_undefined_numbers_are_null() -> None:
     assert [infinite[key] for key in ("perplexity", "perplexity_ratio", "kl_mean")] == [None, None, None]
     assert infinite["perplexity_ratio_ci"] == [1.5, None]
     assert infinite["top1_agreement"] == 0.0
+    assert infinite["loss_difference_by_position"] == [0.25, None, 1.0]
+    assert infinite["layer_sqnr"]["model.layers.0.mlp.down_proj"] is None
+
+
+def test_a_list_of_numbers_is_one_line() -> None:
+    """Of a long text there are thousands, where everything else is a line each."""
+    lines = comparison_json(COMPARISON).splitlines()
+    assert '      "loss_by_position": [5.25, 4.5, 3.5],' in lines
+    assert '      "loss_difference_by_position": [0.25, null, 1.0],' in lines
+    assert '      "scheme": "nf4",' in lines
 
 
 def test_a_scheme_that_was_not_measured_has_its_error_and_nothing_else() -> None:

@@ -77,7 +77,7 @@ def test_a_row_says_what_one_layer_or_a_kind_costs() -> None:
 
 def test_notes_hold_the_sum_of_single_layers_to_all_together() -> None:
     notes = sensitivity_notes(MEASURED)
-    assert notes[0].startswith("tiny, float32, perplexity 30.0000; 12,345 tokens scored, window 256, stride 128, BOS 1")
+    assert notes[0].startswith("tiny, float32, perplexity 30.0000; 12,345 tokens scored, window 256, stride 255, BOS 1")
     assert notes[1] == (
         "NF4(block_size=64, double_quant=False): if what single layers cost adds up, all together have a ratio of "
         "1.00300; measured 1.00400"

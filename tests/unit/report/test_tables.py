@@ -77,7 +77,7 @@ def test_every_row_is_as_long_as_its_header() -> None:
 
 def test_notes_say_what_was_measured_and_what_was_not() -> None:
     text, blocks, machine, offloaded, interval, missing = comparison_notes(COMPARISON)
-    assert text == "my-model, float32; 12,345 tokens scored, window 256, stride 128, BOS 1 before each window"
+    assert text == "my-model, float32; 12,345 tokens scored, window 256, stride 255, BOS 1 before each window"
     assert blocks == "4-bit schemes in blocks of 128"
     assert machine == "A CPU, 2 cores, AVX2, 2 threads, device cpu, 2 processes; python 3.11.7, torch 2.13.0"
     assert offloaded.startswith("baseline: 4,000,000 bytes did not fit on the device and are fetched for every call")
@@ -88,7 +88,7 @@ def test_notes_say_what_was_measured_and_what_was_not() -> None:
     notes = comparison_notes(searched)
     assert [note for note in notes if "searched" in note] == ["scales searched for the least squared error: w8a16"]
     without_bos = replace(COMPARISON, environment=replace(COMPARISON.environment, bos_id=None))
-    assert comparison_notes(without_bos)[0].endswith("stride 128, no BOS")
+    assert comparison_notes(without_bos)[0].endswith("stride 255, no BOS")
     assert "2 threads, device cpu; python" in comparison_notes(replace(COMPARISON, processes=1))[2]
 
 

@@ -1,0 +1,250 @@
+"""What changed between two runs: verdicts and figures against numbers computed here, and what is refused."""
+
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scipy.stats import t
+
+from quant.diff import Diff, diff
+from quant.errors import QuantError
+from quant.evaluate.gates import Verdict
+from quant.records import Comparison, Result
+from tests.unit.report.samples import COMPARISON, ENVIRONMENT, LOSSES, WINDOW_TOKENS
+
+BASELINE, INT8 = COMPARISON.results[:2]
+RUN = replace(COMPARISON, results=(BASELINE, INT8))
+SOURCE = random.Random(7)
+NOISE = [SOURCE.gauss(0, 1e-3) for _ in WINDOW_TOKENS]
+"""Nats by which a window's mean differs between runs: independent, so that single windows are resampled."""
+
+
+def with_result(index: int, run: Comparison = RUN, **changes: Any) -> Comparison:
+    results = list(run.results)
+    results[index] = replace(results[index], **changes)
+    return replace(run, results=tuple(results))
+
+
+def moved(by: float, noise: float = 1.0) -> Comparison:
+    """`RUN` with w8a16 worse by so many nats, and some noise for each window."""
+    assert INT8.window_losses is not None
+    pairs = zip(INT8.window_losses, NOISE, strict=True)
+    return with_result(1, window_losses=tuple(loss + by + noise * error for loss, error in pairs))
+
+
+def verdicts(found: Diff) -> dict[str, list[tuple[str, str]]]:
+    return {s.scheme: [(check.name, check.verdict.value) for check in s.checks] for s in found.schemes}
+
+
+def mean_and_reach(values: Sequence[float], tokens: Sequence[int]) -> tuple[float, float]:
+    """The mean over tokens, and what it is uncertain by for single windows as blocks, at the gates' one in 10,000."""
+    mean = math.fsum(v * n for v, n in zip(values, tokens, strict=True)) / sum(tokens)
+    squares = math.fsum((n * (v - mean)) ** 2 for v, n in zip(values, tokens, strict=True))
+    count = len(values)
+    error = math.sqrt(squares * count / (count - 1)) / sum(tokens)
+    return mean, float(t.ppf(1 - 0.5e-4, count - 1)) * error
+
+
+def test_the_same_run_has_not_changed() -> None:
+    found = diff(RUN, RUN)
+    assert verdicts(found) == {
+        "baseline": [("perplexity", "pass"), ("footprint", "pass")],
+        "w8a16": [("perplexity ratio", "pass"), ("KL divergence", "pass"), ("footprint", "pass")],
+    }
+    assert not found.regressed
+    assert not any(check.changed for scheme in found.schemes for check in scheme.checks)
+    assert found.notes == ()
+    assert [s.perplexity_change for s in found.schemes] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict"), [(0.01, "regression"), (0.0005, "inconclusive"), (-0.0005, "inconclusive"), (-0.01, "pass")]
+)
+def test_a_change_is_judged_by_its_own_uncertainty(by: float, verdict: str) -> None:
+    """Of 25 windows with 1e-3 nats of noise the mean is known to 1e-3 nats."""
+    mean, reach = mean_and_reach([by + noise for noise in NOISE], WINDOW_TOKENS)
+    assert 0.0007 < reach < 0.0015
+    expected = "regression" if mean > reach else "pass" if mean <= -reach else "inconclusive"
+    assert expected == verdict
+    found = diff(RUN, moved(by))
+    check = found.schemes[1].checks[0]
+    assert (check.name, check.verdict.value) == ("perplexity ratio", verdict)
+    assert f": {100 * math.expm1(mean):+.4f} % +- {100 * math.expm1(reach):.4f} %: {verdict}" in check.text
+    assert found.regressed is (verdict == "regression")
+    bound = f", worse by {100 * math.expm1(mean + reach):+.4f} % at most"
+    assert check.text.endswith(bound) is (verdict == "inconclusive")
+
+
+def test_the_ratio_is_judged_and_not_the_loss() -> None:
+    """Both moved alike, as with another release of torch: the scheme costs what it did, the model is worse."""
+    worse = tuple(loss + 0.01 + noise for loss, noise in zip(LOSSES, NOISE, strict=True))
+    scheme = tuple(loss + 0.01 + noise + 2e-5 for loss, noise in zip(LOSSES, NOISE, strict=True))
+    found = diff(RUN, with_result(1, with_result(0, window_losses=worse), window_losses=scheme))
+    assert found.schemes[0].checks[0].verdict is Verdict.REGRESSION
+    # Sums in another order: differences of 1e-15 nats, which are no one's fault.
+    assert found.schemes[1].checks[0].verdict is not Verdict.REGRESSION
+
+
+def test_a_larger_divergence_is_a_regression_though_the_perplexity_is_the_same() -> None:
+    kl = tuple(3.25e-5 + 1e-6 + 1e-4 * abs(noise) for noise in NOISE)
+    found = diff(RUN, with_result(1, window_kl=kl, kl_mean=3.4e-5))
+    assert verdicts(found)["w8a16"] == [
+        ("perplexity ratio", "pass"),
+        ("KL divergence", "regression"),
+        ("footprint", "pass"),
+    ]
+    text = found.schemes[1].checks[1].text
+    mean, reach = mean_and_reach([value - 3.25e-5 for value in kl], WINDOW_TOKENS)
+    assert f"KL divergence 3.2500e-05 -> 3.4000e-05 nats: {mean:+.2e} nats +- {reach:.2e} nats" in text
+
+
+@pytest.mark.parametrize(("change", "verdict"), [(1, "regression"), (0, "pass"), (-1, "pass")])
+def test_one_byte_more_is_a_regression(change: int, verdict: str) -> None:
+    found = diff(RUN, with_result(1, footprint_bytes=12_000_000 + change))
+    check = found.schemes[1].checks[-1]
+    assert (check.name, check.verdict.value, check.changed) == ("footprint", verdict, change != 0)
+    assert found.regressed is (change > 0)
+
+
+def test_a_missing_scheme_is_a_regression_and_a_new_one_is_not() -> None:
+    fewer = replace(RUN, results=(BASELINE,))
+    found = diff(RUN, fewer)
+    assert found.regressed
+    assert verdicts(found)["w8a16"] == [("scheme", "regression")]
+    assert "w8a16: missing from the second run: regression" in found.schemes[1].checks[0].text
+    found = diff(fewer, RUN)
+    assert not found.regressed
+    assert (found.schemes[1].before, found.schemes[1].checks, found.schemes[1].verdict) == (None, (), None)
+
+
+def test_a_scheme_that_could_not_be_made_any_more_is_missing_with_its_reason() -> None:
+    found = diff(RUN, replace(RUN, results=(BASELINE, Result("w8a16", error="no compiler"))))
+    assert found.schemes[1].checks[0].text == "w8a16: missing from the second run: no compiler: regression"
+    unmade = replace(RUN, results=(BASELINE, Result("w8a16", error="no compiler")))
+    assert [s.scheme for s in diff(unmade, unmade).schemes] == ["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [(False, True, Verdict.REGRESSION), (True, False, Verdict.PASS), (True, True, Verdict.INCONCLUSIVE)],
+)
+def test_a_token_of_probability_0(before: bool, after: bool, verdict: Verdict) -> None:
+    broken = with_result(1, window_losses=(*LOSSES[:-1], math.nan), perplexity=None, perplexity_ratio=None)
+    found = diff(broken if before else RUN, broken if after else RUN)
+    check = found.schemes[1].checks[0]
+    assert check.verdict is verdict
+    assert "not finite" in check.text
+    assert found.schemes[1].perplexity_change is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tokens_sha256", "cd" * 32),
+        ("scored_tokens", 12_346),
+        ("window", 128),
+        ("stride", 64),
+        ("bos_id", None),
+        ("dtype", "bfloat16"),
+    ],
+)
+def test_other_text_or_windows_are_refused_unless_sizes_alone_are_asked_for(field: str, value: Any) -> None:
+    other = replace(RUN, environment=replace(ENVIRONMENT, **{field: value}))
+    with pytest.raises(QuantError, match=f"cannot be compared, they differ in {field}: .*--sizes-only"):
+        diff(RUN, other)
+    found = diff(RUN, with_result(1, other, footprint_bytes=12_000_001), sizes_only=True)
+    assert verdicts(found) == {"baseline": [("footprint", "pass")], "w8a16": [("footprint", "regression")]}
+    assert found.notes[0].startswith(f"accuracy was not judged, not comparable: {field}: ")
+
+
+def test_other_windows_of_the_same_fingerprint_are_refused() -> None:
+    with pytest.raises(QuantError, match="they differ in the tokens of each window"):
+        diff(RUN, replace(RUN, window_tokens=(345, *(500,) * 24)))
+
+
+@pytest.mark.parametrize("name", ["window_losses", "window_kl"])
+def test_a_record_of_an_older_version_is_refused_unless_sizes_alone_are_asked_for(name: str) -> None:
+    changes: dict[str, Any] = {name: None}
+    old = with_result(1, RUN, **changes)
+    with pytest.raises(QuantError, match=f"w8a16 has no {name}, .*: the record is of an older version"):
+        diff(old, RUN)
+    assert diff(old, RUN, sizes_only=True).notes == ("accuracy was not judged",)
+
+
+def few(run: Comparison) -> Comparison:
+    """Its first 19 windows."""
+    cut = [
+        replace(
+            r, window_losses=(r.window_losses or ())[:19], window_kl=None if r.window_kl is None else r.window_kl[:19]
+        )
+        for r in run.results
+    ]
+    environment = replace(ENVIRONMENT, scored_tokens=9500)
+    return replace(run, results=tuple(cut), window_tokens=WINDOW_TOKENS[:19], environment=environment)
+
+
+def test_too_few_windows_are_refused_unless_nothing_changed() -> None:
+    assert not diff(few(RUN), few(RUN)).regressed
+    with pytest.raises(QuantError, match=r"w8a16: perplexity ratio .*19 windows are too few"):
+        diff(few(RUN), few(moved(1.0)))
+
+
+@pytest.mark.parametrize(("speed", "verdict"), [(47.9, "regression"), (48.1, "pass"), (90.0, "pass")])
+def test_a_limit_for_the_speed_is_held_to(speed: float, verdict: str) -> None:
+    """60 tokens a second before: 20 % less are 48."""
+    found = diff(RUN, with_result(1, tokens_per_second=speed), max_slowdown=0.2)
+    assert verdicts(found)["w8a16"][-1] == ("speed", verdict)
+    assert found.schemes[1].speed_change == speed / 60 - 1
+    assert not diff(RUN, with_result(1, tokens_per_second=1.0)).regressed
+
+
+def test_speeds_of_other_conditions_are_refused() -> None:
+    versions = {**ENVIRONMENT.versions, "torch": "2.14.0"}
+    others = {
+        "cpu: A CPU, 2 cores, AVX2 and B": replace(RUN, environment=replace(ENVIRONMENT, cpu="B")),
+        "threads: 2 and 8": replace(RUN, environment=replace(ENVIRONMENT, threads=8)),
+        "device: cpu and H100": replace(RUN, environment=replace(ENVIRONMENT, device="H100")),
+        "torch: 2.13.0 and 2.14.0": replace(RUN, environment=replace(ENVIRONMENT, versions=versions)),
+        "new_tokens: 32 and 64": replace(RUN, new_tokens=64),
+        "prompt_tokens: 64 and 8": replace(RUN, prompt_tokens=8),
+        "processes: 2 and 1": replace(RUN, processes=1),
+    }
+    for what, other in others.items():
+        with pytest.raises(QuantError, match=f"speeds of these runs cannot be compared, they differ in {what}: "):
+            diff(RUN, other, max_slowdown=0.2)
+        assert not diff(RUN, other).regressed
+    with pytest.raises(QuantError, match="w8a16 has no decoding speed"):
+        diff(RUN, with_result(1, tokens_per_second=None), max_slowdown=0.2)
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.0, -0.2, 20.0, math.nan])
+def test_a_limit_that_is_none_is_refused(limit: float) -> None:
+    with pytest.raises(QuantError, match="is no limit"):
+        diff(RUN, RUN, max_slowdown=limit)
+
+
+def test_how_the_runs_differ_is_told() -> None:
+    environment = replace(ENVIRONMENT, threads=8, versions={"python": "3.11.7", "torch": "2.14.0", "new": "1"})
+    other = with_result(1, replace(RUN, environment=environment, model="other"), block_size=128)
+    assert diff(RUN, other).notes == (
+        "the models have different names: my-model and other",
+        "measured under different conditions: threads: 2 and 8; torch: 2.13.0 and 2.14.0; new: none and 1",
+        "w8a16 was in blocks of None, and is in blocks of 128",
+    )
+
+
+def test_windows_that_overlap_are_not_taken_for_independent() -> None:
+    """A change that goes on for several windows is known less well than as many independent ones."""
+    slow = tuple(loss + 0.01 * (window // 5 % 2) for window, loss in enumerate(LOSSES))
+
+    def reach(stride: int) -> float:
+        before = replace(RUN, environment=replace(ENVIRONMENT, stride=stride))
+        after = with_result(1, before, window_losses=slow)
+        (found,) = re.findall(r"\+- ([\d.]+) %", diff(before, after).schemes[1].checks[0].text)
+        return float(found)
+
+    assert reach(254) > 1.5 * reach(255)
