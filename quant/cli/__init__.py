@@ -13,6 +13,7 @@ from quant.cli.compare import compare_command
 from quant.cli.convert import convert_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
+from quant.cli.study import study_command
 from quant.errors import QuantError
 from quant.evaluate.processes import Processes, joined
 from quant.version import __version__
@@ -47,6 +48,7 @@ app.command("compare")(compare_command)
 app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)
 app.command("quantize")(quantize_command)
+app.command("study")(study_command)
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
 """The data that weights are drawn from, and the moments by which errors on it are derived.
 
 Four symmetric densities around 0, from the lightest tails to the heaviest: uniform on [-1, 1], normal, Laplace, and
-Student's t with 5 degrees of freedom, the smallest whole number whose fourth moment exists: with fewer the squared error
-of a sample has no variance, and no interval around it means anything. Formats scale with the absmax of each block, so the
-width of a density does not matter, only its shape.
+Student's t with 5 degrees of freedom, the smallest whole number whose fourth moment exists: with fewer the squared
+error of a sample has no variance, and no interval around it means anything. Formats scale with the absmax of each
+block, so the width of a density does not matter, only its shape.
 
-Each has its partial moments M_k(x) = integral of t^k f(t) over t <= x, k = 0, 1, 2, in closed form: the squared error of
-the cell [a, b] around the level l is the difference of M_2 - 2 l M_1 + l^2 M_0 between b and a, without quadrature.
+Each has its partial moments M_k(x) = integral of t^k f(t) over t <= x, k = 0, 1, 2, in closed form: the squared error
+of the cell [a, b] around the level l is the difference of M_2 - 2 l M_1 + l^2 M_0 between b and a, without quadrature.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""What a codebook does to blocks of independent weights, derived: how often each code occurs, and the mean squared error.
+"""What a codebook does to blocks of independent weights, derived: how often each code occurs, and the mean squared
+error.
 
 The largest magnitude m of a block of B weights with the distribution function G of |w| has the distribution function
 G^B. The weight that has it becomes +-1 exactly; the other B - 1 are independent, with the density cut off at m. So

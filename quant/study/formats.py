@@ -1,10 +1,10 @@
 """The formats of the study, by name, and int4 as others mean it.
 
-`nf4`, `fp4` and `int4` are this package's schemes: blocks of the same weights, scaled by their absmax, and 16 levels each.
-`-dq` adds double quantization. `affine` is no format of this package: 16 evenly spaced levels from the least weight of a
-block to the largest, which is what int4 with a zero point comes to before its scale and zero point are rounded. It stores
-two numbers for a block where the others store one, uses all 16 levels where int4 uses 15, and is here because others have
-found NF4 wanting beside it.
+`nf4`, `fp4` and `int4` are this package's schemes: blocks of the same weights, scaled by their absmax, and 16 levels
+each. `-dq` adds double quantization. `affine` is no format of this package: 16 evenly spaced levels from the least
+weight of a block to the largest, which is what int4 with a zero point comes to before its scale and zero point are
+rounded. It stores two numbers for a block where the others store one, uses all 16 levels where int4 uses 15, and is
+here because others have found NF4 wanting beside it.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ AFFINE = "affine"
 PLAIN = tuple(KINDS)
 DOUBLE_QUANT = tuple(f"{name}-dq" for name in KINDS)
 FORMATS = (*PLAIN, AFFINE, *DOUBLE_QUANT)
+MODEL_FORMATS = ("int4", "nf4", "fp4", AFFINE, "int4-dq", "nf4-dq")
+"""Those that the whole model is measured in, int4 before what is measured against it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Nominal 95 % intervals from resampling what is independent: samples of synthetic data, blocks of a layer.
 
-What is resampled together stays together: the formats see the same samples, so their difference is far better known than
-either. The bootstrap is `arch`'s, as in `quant.evaluate.statistics`, and seeded: the same data gives the same interval.
+What is resampled together stays together: the formats see the same samples, so their difference is far better known
+than either. The bootstrap is `arch`'s, as in `quant.evaluate.statistics`, and seeded: the same data gives the same
+interval.
 """
 
 from collections.abc import Callable

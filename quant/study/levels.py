@@ -1,11 +1,10 @@
 """The levels of a codebook in ascending order, and the cell of quotients w/absmax that each is nearest to.
 
 NF4's construction (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314, section 3; `create_normal_map` of
-bitsandbytes) is repeated here, to say which normal distribution the levels are quantiles of: 0, 8 quantiles above it and
-7 below, the outermost with the probability `OFFSET`, divided by the largest. The asymmetry buys an exact zero.
+bitsandbytes) is repeated here, to say which normal distribution the levels are quantiles of: 0, 8 quantiles above it
+and 7 below, the outermost with the probability `OFFSET`, divided by the largest. The asymmetry buys an exact zero.
 """
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,8 @@ OFFSET = (1 - 1 / 32 + 1 - 1 / 30) / 2
 
 @dataclass(frozen=True)
 class Cells:
-    """codes: of the 16 levels, ascending; levels: float64 [16]; edges: float64 [17], those of each level's cell, from -1
-    to 1. The cell of a level that no quotient reaches is empty.
+    """codes: of the 16 levels, ascending; levels: float64 [16]; edges: float64 [17], those of each level's cell, from
+    -1 to 1. The cell of a level that no quotient reaches is empty.
     """
 
     codes: tuple[int, ...]
@@ -39,18 +38,13 @@ def cells(codebook: str) -> Cells:
 
 def edges_between(levels: Array) -> Array:
     """float64 [n + 1] for n ascending levels: the midpoints, cut off at -1 and 1."""
-    return np.clip(np.concatenate([[-1.0], (levels[:-1] + levels[1:]) / 2, [1.0]]), -1.0, 1.0)
+    edges: Array = np.clip(np.concatenate([[-1.0], (levels[:-1] + levels[1:]) / 2, [1.0]]), -1.0, 1.0)
+    return edges
 
 
 def reached(codebook: str) -> list[float]:
     """The different levels within [-1, 1], ascending: those that a weight can become."""
     return sorted({level for level in LEVELS[codebook] if abs(level) <= 1})
-
-
-def gaps(codebook: str) -> list[tuple[float, float]]:
-    """(distance of the middle from 0, width) of the gaps between neighbouring levels, ascending by the first."""
-    pairs = itertools.pairwise(reached(codebook))
-    return sorted((round(abs(low + high) / 2, 9), high - low) for low, high in pairs)
 
 
 def constructed_levels() -> Array:

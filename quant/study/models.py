@@ -1,8 +1,9 @@
 """The whole model in each format: accuracy and size, each format on the same tokens as the float model and as int4.
 
 Loading, windows, losses, divergences and intervals are those of `quant.evaluate`; what `quant compare` does not have is
-the ratio of two formats' perplexities on the same tokens, whose interval is narrower than the distance of their intervals
-to the float model suggests. `affine` has no layer of its own: the float model gets the weights that it would give back.
+the ratio of two formats' perplexities on the same tokens, whose interval is narrower than the distance of their
+intervals to the float model suggests. `affine` has no layer of its own: the float model gets the weights that it would
+give back.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,13 +21,10 @@ from quant.evaluate.statistics import Estimate, perplexity_ratio
 from quant.integrations.transformers import load_model, load_tokenizer
 from quant.modules import QuantizedLinear
 from quant.sources import REFERENCE, Source, cut_windows, open_source, read_text
-from quant.study.formats import AFFINE, DOUBLE_QUANT, PLAIN, int4_like, restore, scheme_of
+from quant.study.formats import AFFINE, int4_like, restore, scheme_of
 from quant.study.records import Model
 from quant.study.settings import Settings
 from quant.study.weights import weights_of
-
-MODEL_FORMATS = ("int4", *(name for name in PLAIN if name != "int4"), AFFINE, *reversed(DOUBLE_QUANT))
-"""int4 before what is measured against it."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ def open_subject(settings: Settings, advance: Callable[[int], object]) -> Subjec
     """Load the embedded model in float32 and run it over the text; `advance` gets the number of tokens scored."""
     source = open_source(REFERENCE, "float32")
     text = read_text(None, None)
-    windows = cut_windows(
-        source, load_tokenizer(source.folder), text, settings.window, None, "auto", settings.tokens
-    )
+    windows = cut_windows(source, load_tokenizer(source.folder), text, settings.window, None, "auto", settings.tokens)
     model = load_float(source)
     baseline = Baseline(model, windows, settings.batch_size, advance=advance)
     return Subject(source, model, baseline, windows.ids[: settings.prompt_tokens])
@@ -70,15 +66,13 @@ def measure_models(subject: Subject, settings: Settings, advance: Callable[[int]
     """The records, formats within block sizes; `advance` gets the number of tokens scored."""
     for block_size in settings.block_sizes:
         measured: dict[str, Measurement] = {}
-        for name in MODEL_FORMATS:
+        for name in settings.formats:
             model = load_as(subject.source, name, block_size)
             measured[name] = subject.baseline.compare(model, advance)
             yield _record(name, block_size, model, subject, measured)
 
 
-def _record(
-    name: str, block_size: int, model: Any, subject: Subject, measured: dict[str, Measurement]
-) -> Model:
+def _record(name: str, block_size: int, model: Any, subject: Subject, measured: dict[str, Measurement]) -> Model:
     """measured: of this block size, by format, int4 with the same options among them."""
     base = subject.baseline.measurement
     paired = paired_accuracy(base, measured[name])

@@ -70,5 +70,5 @@ def _entropy(name: str, block_size: int, derived: Array, counts: Array, resample
 
 
 def _frequencies(counts: Array) -> Array:
-    total: Array = counts.sum(axis=0)
-    return total / total.sum()
+    frequencies: Array = counts.sum(axis=0) / counts.sum()
+    return frequencies

@@ -3,8 +3,8 @@
 Errors are relative: squared errors to the mean square of the weights, largest errors to the absmax of their block. SQNR
 is -10 log10 of the first, in dB. Every interval is a nominal 95 % one, [low, high].
 
-A format is named as its scheme, with `-dq` for double quantization and `-mse` for scales that minimise the squared error
-instead of taking the absmax (`quant.study.formats`).
+A format is named as its scheme, with `-dq` for double quantization and `-mse` for scales that minimise the squared
+error instead of taking the absmax (`quant.study.formats`).
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Magnitude:
-    """Root mean square error, relative to absmax, of the weights with low <= |w|/absmax < high; share: of all weights."""
+    """RMS error, relative to absmax, of the weights with low <= |w|/absmax < high; share: of all weights."""
 
     distribution: str
     format: str
@@ -93,9 +93,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Model:
-    """The whole model in a format. bits: stored per quantized weight; footprint_bytes: of the model, None for a format that is only simulated; ratio: perplexity
-    over the float model's; against_int4: over int4's with the same options and block size; kl: mean KL(float || format),
-    nats per token; top1: fraction of tokens with the same best guess. Intervals are None where windows are too few.
+    """The whole model in a format. bits: stored per quantized weight; footprint_bytes: of the model, None for a format
+    that is only simulated; ratio: perplexity over the float model's; against_int4: over int4's with the same options
+    and block size; kl: mean KL(float || format), nats per token; top1: fraction of tokens with the same best guess.
+    Intervals are None where windows are too few.
     """
 
     format: str

@@ -9,7 +9,7 @@ from quant.evaluate.footprint import footprint
 from quant.evaluate.perplexity import perplexity_of
 from quant.study.distributions import DISTRIBUTIONS
 from quant.study.errors import measure_errors
-from quant.study.models import MODEL_FORMATS, Subject, measure_models, open_subject
+from quant.study.models import Subject, measure_models, open_subject
 from quant.study.occupancy import measure_occupancy
 from quant.study.records import Layer, Study
 from quant.study.settings import Settings
@@ -32,7 +32,7 @@ def run_study(settings: Settings, watch: Watch = lambda phase, done, total: None
     """
     codes, entropies = measure_occupancy(settings, _counter(watch, "codes", settings.seeds))
     errors, magnitudes = measure_errors(settings, _counter(watch, "errors", settings.seeds * len(DISTRIBUTIONS)))
-    runs = 1 + len(MODEL_FORMATS) * len(settings.block_sizes)
+    runs = 1 + len(settings.formats) * len(settings.block_sizes)
     scored = _counter(watch, "model", runs * (settings.tokens - 1))
     subject = open_subject(settings, scored)
     layers = _layers(subject, settings, watch)

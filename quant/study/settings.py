@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from quant.schemes import BLOCK_SIZES
+from quant.study.formats import MODEL_FORMATS
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,10 @@ class Settings:
             a single one.
         seeds, weights: independent samples of each distribution, and weights in each (a multiple of 4096).
         resamples: of each bootstrap over samples or blocks.
-        tokens, window: of the held-out text; batch_size: windows per call.
-        rounds: of the timings, in each of which every model generates once; prompt_tokens, new_tokens: what it generates.
+        tokens, window: of the held-out text; batch_size: windows per call; formats: of the whole model, int4 before
+            what is measured against it.
+        rounds: of the timings, in each of which every model generates once; prompt_tokens, new_tokens: what it
+        generates.
     """
 
     block_sizes: tuple[int, ...] = BLOCK_SIZES
@@ -26,18 +29,20 @@ class Settings:
     tokens: int = 32768
     window: int = 256
     batch_size: int = 8
+    formats: tuple[str, ...] = MODEL_FORMATS
     rounds: int = 9
     prompt_tokens: int = 64
     new_tokens: int = 64
 
 
 QUICK = Settings(
-    block_sizes=(32, 64),
-    seeds=6,
+    block_sizes=(64,),
+    seeds=4,
     weights=1 << 12,
     resamples=50,
     tokens=641,
     window=32,
+    formats=("int4", "nf4"),
     rounds=2,
     prompt_tokens=8,
     new_tokens=3,

@@ -1,8 +1,8 @@
 """Decode speed of the formats, as ratios within a round, and who else computes with them.
 
 In a round every model generates the same number of tokens, one after the other, starting with another one each time; a
-ratio is taken within the round, so that a machine that others slow down slows both of its terms. What is reported is the
-median of the rounds and their spread.
+ratio is taken within the round, so that a machine that others slow down slows both of its terms. What is reported is
+the median of the rounds and their spread.
 """
 
 import statistics

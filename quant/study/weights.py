@@ -47,12 +47,3 @@ def _by_block(error: Tensor, block_size: int) -> Array:
     """float64 [blocks, 1]: squared error of each block."""
     summed: Array = error.reshape(-1, block_size).double().square_().sum(dim=1, keepdim=True).numpy()
     return summed
-
-
-def pooled(layers: list[Layer]) -> dict[str, float]:
-    """Format -> SQNR in dB of the mean over layers, of one block size, weighed by their weights: as if every layer's
-    weights had the same mean square.
-    """
-    counts = np.array([layer.weights for layer in layers])
-    ratios = {form: np.array([10 ** (-layer.sqnr[form] / 10) for layer in layers]) for form in layers[0].sqnr}
-    return {form: float(decibels(np.array(ratio @ counts / counts.sum()))) for form, ratio in ratios.items()}
