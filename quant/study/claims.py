@@ -5,7 +5,7 @@ it can be true or not (`verdicts.Case`), by intervals where what is measured var
 verdict.
 """
 
-from quant.study import claims_about_linear, claims_about_nf4
+from quant.study import claims_about_linear, claims_about_nf4, claims_about_scale
 from quant.study.records import Study
 from quant.study.verdicts import Verdict
 
@@ -22,8 +22,18 @@ CLAIMS = (
     claims_about_linear.memory,
     claims_about_linear.hardware_support,
 )
+OF_SCALES = (
+    claims_about_scale.gains_on_data,
+    claims_about_scale.still_less_error_than_linear,
+    claims_about_scale.gains_in_the_model,
+)
 
 
 def judge_claims(study: Study) -> list[Verdict]:
     """Every claim's verdict, in the order of the page."""
     return [claim(study) for claim in CLAIMS]
+
+
+def judge_scales(study: Study) -> list[Verdict]:
+    """What the original did not claim, and what its claims come to with other scales than its own."""
+    return [claim(study) for claim in OF_SCALES]

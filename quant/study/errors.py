@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quant.study import expected
 from quant.study.distributions import DISTRIBUTIONS, Array, Distribution
-from quant.study.formats import FORMATS, PLAIN, Restored, int4_like, restore
+from quant.study.formats import FORMATS, PLAIN, Restored, absmax_like, int4_like, restore
 from quant.study.intervals import decibels, interval
 from quant.study.levels import cells
 from quant.study.records import Error, Magnitude
@@ -98,7 +98,10 @@ class _Table:
         # All at once: a resample of the samples serves every format and block size.
         mse, mse_bounds = _estimate(_ratio, resamples, noises, np.array(self._signals)[:, None])
         above, above_bounds = _estimate(against, resamples, noises, noises[:, int4])
+        absmax = [self._keys.index((absmax_like(name), block_size)) for name, block_size in self._keys]
+        gain, gain_bounds = _estimate(against, resamples, noises, noises[:, absmax])
         for index, (name, block_size) in enumerate(self._keys):
+            is_absmax = absmax[index] == index
             is_int4 = int4[index] == index
             yield Error(
                 distribution=distribution.name,
@@ -111,8 +114,8 @@ class _Table:
                 largest=self._largest[name, block_size],
                 against_int4=None if is_int4 else above[index],
                 against_int4_interval=None if is_int4 else above_bounds[index],
-                against_absmax=None,
-                against_absmax_interval=None,
+                against_absmax=None if is_absmax else gain[index],
+                against_absmax_interval=None if is_absmax else gain_bounds[index],
             )
 
     def magnitudes(self, distribution: Distribution) -> Iterator[Magnitude]:

@@ -38,20 +38,23 @@ def draw_layers(study: Study) -> "Figure":
 
 def draw_model(study: Study) -> "Figure":
     """Perplexity ratio and KL divergence by what a format stores."""
-    figure, (ratio, divergence) = new_figure(1, 2, 3.8)
-    for form, style in STYLES.items():
+    figure, (ratio, divergence) = new_figure(1, 2, 4.0)
+    for shift, (form, style) in zip((0.94, 0.98, 1.02, 1.06), STYLES.items(), strict=True):
         rows = sorted((m for m in study.models if m.format == form), key=lambda m: m.bits)
-        if not rows:
-            continue
-        bits = [row.bits for row in rows]
+        # Beside each other, as their intervals would hide each other.
+        places = [(row.bits - 4) * shift for row in rows]
         look = {"color": style.color, "marker": style.marker, "linestyle": style.dash, "label": style.label}
-        _bars(ratio, bits, [row.ratio for row in rows], [row.ratio_interval for row in rows], look)
-        _bars(divergence, bits, [row.kl for row in rows], [row.kl_interval for row in rows], look)
+        _bars(ratio, places, [row.ratio for row in rows], [row.ratio_interval for row in rows], look)
+        _bars(divergence, places, [row.kl for row in rows], [row.kl_interval for row in rows], look)
     ratio.axhline(1, color=BLACK, linewidth=1)
     ratio.set_ylabel("perplexity / the float model's")
     divergence.set_ylabel("KL divergence from the float model, nats per token")
     divergence.set_ylim(bottom=0)
     for axes in (ratio, divergence):
+        axes.set_xscale("log", base=2)
+        overheads = [2.0**power for power in range(-7, 2)]
+        axes.set_xticks(overheads, [f"{4 + overhead:.4g}" for overhead in overheads], fontsize=7.5)
+        axes.minorticks_off()
         axes.set_xlabel("bits stored per quantized weight")
     divergence.legend(loc="upper right", fontsize=8)
     return figure

@@ -1,10 +1,10 @@
 """The formats of the study, by name, and int4 as others mean it.
 
 `nf4`, `fp4` and `int4` are this package's schemes: blocks of the same weights, scaled by their absmax, and 16 levels
-each. `-dq` adds double quantization. `affine` is no format of this package: 16 evenly spaced levels from the least
-weight of a block to the largest, which is what int4 with a zero point comes to before its scale and zero point are
-rounded. It stores two numbers for a block where the others store one, uses all 16 levels where int4 uses 15, and is
-here because others have found NF4 wanting beside it.
+each. `-dq` adds double quantization, `-mse` scales of least squared error. `affine` is no format of this package: 16
+evenly spaced levels from the least weight of a block to the largest, which is what int4 with a zero point comes to
+before its scale and zero point are rounded. It stores two numbers for a block where the others store one, uses all 16
+levels where int4 uses 15, and is here because others have found NF4 wanting beside it.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quant.schemes import FP4, INT4, NF4, Blockwise
+from quant.schemes import FP4, INT4, NF4, Blockwise, Scale
 from quant.tensor import quantize_tensor
 
 KINDS: dict[str, type[Blockwise]] = {"nf4": NF4, "fp4": FP4, "int4": INT4}
 AFFINE = "affine"
 PLAIN = tuple(KINDS)
 DOUBLE_QUANT = tuple(f"{name}-dq" for name in KINDS)
-FORMATS = (*PLAIN, AFFINE, *DOUBLE_QUANT)
-MODEL_FORMATS = ("int4", "nf4", "fp4", AFFINE, "int4-dq", "nf4-dq")
+SEARCHED = tuple(f"{name}-mse" for name in KINDS)
+FORMATS = (*PLAIN, AFFINE, *DOUBLE_QUANT, *SEARCHED)
+MODEL_FORMATS = ("int4", "nf4", "fp4", AFFINE, "int4-dq", "nf4-dq", "int4-mse", "nf4-mse", "fp4-mse")
 """Those that the whole model is measured in, int4 before what is measured against it."""
 
 
@@ -35,13 +36,19 @@ class Restored:
 def scheme_of(name: str, block_size: int) -> Blockwise:
     """The scheme of a format other than `AFFINE`."""
     kind, _, option = name.partition("-")
-    return KINDS[kind](block_size=block_size, double_quant=option == "dq")
+    scale: Scale = "mse" if option == "mse" else "absmax"
+    return KINDS[kind](block_size=block_size, double_quant=option == "dq", scale=scale)
 
 
 def int4_like(name: str) -> str:
     """int4 with the options of the format `name`."""
     kind, hyphen, option = name.partition("-")
     return "int4" if kind == AFFINE else f"int4{hyphen}{option}"
+
+
+def absmax_like(name: str) -> str:
+    """The format `name` with absmax scales."""
+    return name.removesuffix("-mse")
 
 
 def restore(weight: Tensor, name: str, block_size: int) -> Restored:

@@ -17,11 +17,11 @@ from quant.convert import quantize
 from quant.evaluate.divergence import Baseline, Measurement
 from quant.evaluate.footprint import footprint
 from quant.evaluate.paired import paired_accuracy
-from quant.evaluate.statistics import Estimate, perplexity_ratio
+from quant.evaluate.statistics import perplexity_ratio
 from quant.integrations.transformers import load_model, load_tokenizer
 from quant.modules import QuantizedLinear
 from quant.sources import REFERENCE, Source, cut_windows, open_source, read_text
-from quant.study.formats import AFFINE, int4_like, restore, scheme_of
+from quant.study.formats import AFFINE, absmax_like, int4_like, restore, scheme_of
 from quant.study.records import Model
 from quant.study.settings import Settings
 from quant.study.weights import weights_of
@@ -73,13 +73,17 @@ def measure_models(subject: Subject, settings: Settings, advance: Callable[[int]
 
 
 def _record(name: str, block_size: int, model: Any, subject: Subject, measured: dict[str, Measurement]) -> Model:
-    """measured: of this block size, by format, int4 with the same options among them."""
+    """measured: of this block size, by format, what it is compared with among them."""
     base = subject.baseline.measurement
     paired = paired_accuracy(base, measured[name])
-    other = int4_like(name)
-    above: Estimate | None = None
-    if name != other:
-        above = perplexity_ratio(measured[other].losses, measured[name].losses, base.window_of_token)
+
+    def over(other: str) -> dict[str, Any]:
+        """The ratio to another format, none for the format itself."""
+        if name == other:
+            return {"value": None, "interval": None}
+        return vars(perplexity_ratio(measured[other].losses, measured[name].losses, base.window_of_token))
+
+    int4, absmax = over(int4_like(name)), over(absmax_like(name))
     return Model(
         format=name,
         block_size=block_size,
@@ -88,8 +92,10 @@ def _record(name: str, block_size: int, model: Any, subject: Subject, measured: 
         perplexity=paired.perplexity,
         ratio=paired.ratio.value,
         ratio_interval=paired.ratio.interval,
-        against_int4=None if above is None else above.value,
-        against_int4_interval=None if above is None else above.interval,
+        against_int4=int4["value"],
+        against_int4_interval=int4["interval"],
+        against_absmax=absmax["value"],
+        against_absmax_interval=absmax["interval"],
         kl=paired.kl.value,
         kl_interval=paired.kl.interval,
         top1=paired.top1_agreement,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quant.errors import QuantError
 from quant.study.chart import drawing, to_svg
-from quant.study.claims import judge_claims
+from quant.study.claims import judge_claims, judge_scales
 from quant.study.distributions import DEGREES_OF_FREEDOM, DISTRIBUTIONS
 from quant.study.expected import mean_absmax
 from quant.study.figures_of_data import draw_levels, draw_magnitude, draw_occupancy, draw_sqnr
@@ -89,6 +89,7 @@ def to_page(study: Study) -> str:
         study=study,
         name=NAME,
         verdicts=judge_claims(study),
+        of_scales=judge_scales(study),
         tables=all_tables(study),
         offset=OFFSET,
         built_absmax=1 / constructed_sigma(),

@@ -95,8 +95,8 @@ class Layer:
 class Model:
     """The whole model in a format. bits: stored per quantized weight; footprint_bytes: of the model, None for a format
     that is only simulated; ratio: perplexity over the float model's; against_int4: over int4's with the same options
-    and block size; kl: mean KL(float || format), nats per token; top1: fraction of tokens with the same best guess.
-    Intervals are None where windows are too few.
+    and block size; against_absmax: over that of the same format with absmax scales; kl: mean KL(float || format), nats
+    per token; top1: fraction of tokens with the same best guess. Intervals are None where windows are too few.
     """
 
     format: str
@@ -108,6 +108,8 @@ class Model:
     ratio_interval: Interval | None
     against_int4: float | None
     against_int4_interval: Interval | None
+    against_absmax: float | None
+    against_absmax_interval: Interval | None
     kl: float
     kl_interval: Interval | None
     top1: float

@@ -23,7 +23,7 @@ class Settings:
 
     block_sizes: tuple[int, ...] = BLOCK_SIZES
     block_size: int = 64
-    seeds: int = 24
+    seeds: int = 20
     weights: int = 1 << 17
     resamples: int = 1000
     tokens: int = 32768

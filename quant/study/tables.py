@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quant.report.tables import NOTHING, Table
 from quant.study.distributions import DISTRIBUTIONS
-from quant.study.formats import AFFINE, PLAIN, scheme_of
+from quant.study.formats import AFFINE, PLAIN, SEARCHED, absmax_like, scheme_of
 from quant.study.records import Interval, Layer, Study
 from quant.study.verdicts import sign_above
 
@@ -23,6 +23,8 @@ def all_tables(study: Study) -> dict[str, Table]:
         "double_quant": double_quant_table(study),
         "layers": layer_table(study),
         "model": model_table(study),
+        "scale": scale_table(study),
+        "scale_model": scale_model_table(study),
         "speed": speed_table(study),
         "support": support_table(study),
     }
@@ -91,6 +93,45 @@ def layer_table(study: Study) -> Table:
     total = len({layer.layer for layer in study.layers})
     title = f"SQNR on the model's weights in dB, and in how many of {total} layers which format has more"
     return Table(title, (BLOCKS, *SHOWN, *won), tuple(rows))
+
+
+def scale_table(study: Study) -> Table:
+    """What scales of least squared error gain, in data and weights."""
+    found = {(e.distribution, e.format, e.block_size): e for e in study.errors}
+    rows = []
+    for name, distribution in DISTRIBUTIONS.items():
+        for size in study.settings["block_sizes"]:
+            gains = (found[name, form, size] for form in SEARCHED)
+            cells = (f"{e.against_absmax:+.2f} {bounds(e.against_absmax_interval, 2)}" for e in gains)
+            rows.append((distribution.title, str(size), *cells))
+    for size in study.settings["block_sizes"]:
+        layers = [layer for layer in study.layers if layer.block_size == size]
+        gained = (f"{pooled(layers, form) - pooled(layers, absmax_like(form)):+.2f}" for form in SEARCHED)
+        rows.append(("the model's weights", str(size), *gained))
+    header = ("data", BLOCKS, *(absmax_like(form) for form in SEARCHED))
+    return Table("SQNR that scales of least squared error gain over absmax scales, in dB", header, tuple(rows))
+
+
+def scale_model_table(study: Study) -> Table:
+    """What they gain in the whole model."""
+    found = {(m.format, m.block_size): m for m in study.models}
+    rows = []
+    for size in study.settings["block_sizes"]:
+        pairs = [(found[form, size], found[absmax_like(form), size]) for form in SEARCHED if (form, size) in found]
+        for searched, plain in pairs:
+            over = f"{searched.against_absmax:.5f} {bounds(searched.against_absmax_interval, 5)}"
+            rows.append(
+                (
+                    plain.format,
+                    str(size),
+                    over,
+                    f"{plain.kl:.2e}",
+                    f"{searched.kl:.2e}",
+                    f"{searched.kl / plain.kl:.2f}",
+                )
+            )
+    header = ("format", BLOCKS, "perplexity over absmax scales'", "KL, absmax", "KL, searched", "KL ratio")
+    return Table("The whole model with scales of least squared error", header, tuple(rows))
 
 
 def model_table(study: Study) -> Table:

@@ -12,7 +12,6 @@ from quant.study.levels import cells
 from quant.study.records import Code, Entropy, Error, Layer, Magnitude, Model, Speed, Study, Support
 
 SIZES = (32, 64)
-ALL = (*FORMATS, *(name for name in ("nf4-mse", "fp4-mse", "int4-mse") if name not in FORMATS))
 LAYERS = ("model.layers.0.mlp.down_proj", "model.layers.0.self_attn.qkv_proj")
 ENVIRONMENT = {"cpu": "a CPU", "threads": 1, "scored_tokens": 640, "window": 32, "versions": {"torch": "2.13.0"}}
 SETTINGS = {
@@ -58,6 +57,8 @@ def model(name: str, size: int) -> Model:
         ratio_interval=around(ratio, 0.001),
         against_int4=None if is_int4 else ratio / 1.02,
         against_int4_interval=None if is_int4 else around(ratio / 1.02, 0.001),
+        against_absmax=0.99 if name.endswith("-mse") else None,
+        against_absmax_interval=around(0.99, 0.001) if name.endswith("-mse") else None,
         kl=(ratio - 1) / 2,
         kl_interval=around((ratio - 1) / 2, 0.0001),
         top1=0.95,
@@ -83,14 +84,14 @@ def plant() -> Study:
         float_bytes=10000,
         codes=[code for name in PLAIN for size in SIZES for code in codes(name, size)],
         entropies=[Entropy(name, size, 4.0, 4.0, around(4.0)) for name in PLAIN for size in SIZES],
-        errors=[error(data, name, size) for data in DISTRIBUTIONS for name in ALL for size in SIZES],
+        errors=[error(data, name, size) for data in DISTRIBUTIONS for name in FORMATS for size in SIZES],
         magnitudes=[magnitude(name, low, high) for name in PLAIN for low, high in itertools.pairwise(MAGNITUDE_EDGES)],
         layers=[
-            Layer(name, size, 4096, 0.5, dict.fromkeys(ALL, 20.0), 1.0, around(1.0))
+            Layer(name, size, 4096, 0.5, dict.fromkeys(FORMATS, 20.0), 1.0, around(1.0))
             for name in LAYERS
             for size in SIZES
         ],
-        models=[model(name, size) for size in SIZES for name in ALL],
+        models=[model(name, size) for size in SIZES for name in FORMATS],
         speeds=[Speed(name, size, 100.0, [1.5] * 8, [1.0] * 8) for size in SIZES for name in ("float", *PLAIN)],
         support=[Support(name, ["portable"], ["aten::int4_mm"] if name == "int4" else [], 1e-8) for name in PLAIN],
     )

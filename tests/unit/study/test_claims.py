@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from quant.study.claims import judge_claims
+from quant.study.claims import judge_claims, judge_scales
 from quant.study.claims_about_linear import median_interval
 from quant.study.records import Study
 from quant.study.verdicts import FAILS, HOLDS, ONLY_FOR, OPEN, OPEN_FOR, judge_sizes, sign_above, sizes
@@ -23,11 +23,14 @@ AS_PLANTED = {
     "computation": FAILS,
     "memory": FAILS,
     "hardware support": HOLDS,
+    "scale, error": HOLDS,
+    "scale, less error than linear": HOLDS,
+    "scale, accuracy": HOLDS,
 }
 
 
 def verdicts(study: Study) -> dict[str, str]:
-    return {verdict.subject: verdict.verdict for verdict in judge_claims(study)}
+    return {verdict.subject: verdict.verdict for verdict in (*judge_claims(study), *judge_scales(study))}
 
 
 def nf4(row: Any) -> bool:
@@ -50,12 +53,21 @@ def one_layer_in_64(row: Any) -> bool:
     return row.block_size == 64 and "down_proj" in row.layer
 
 
+def searched_nf4(row: Any) -> bool:
+    return bool(row.format == "nf4-mse")
+
+
+def searched_nf4_on_normal(row: Any) -> bool:
+    return searched_nf4(row) and row.distribution == "normal"
+
+
 LOSES = {"against_int4": -1.0, "against_int4_interval": around(-1.0)}
 WORSE = {"against_int4": 1.01, "against_int4_interval": around(1.01, 0.001)}
 TURNED: list[tuple[str, str, Callable[[Any], bool], dict[str, Any], str]] = [
     ("distribution awareness", "codes", nf4_in_64, {"derived": 0.01}, f"{ONLY_FOR} blocks of 32"),
     ("distribution awareness", "codes", nf4, {"derived": 0.1}, FAILS),
-    ("precision by range", "magnitudes", nf4, {"interval": (0.05, 0.06)}, FAILS),
+    ("precision by range", "magnitudes", nf4, {"interval": (0.05, 0.06)}, f"{ONLY_FOR} weights above half the absmax"),
+    ("precision by range", "magnitudes", nf4, {"interval": (0.02, 0.03)}, f"{ONLY_FOR} weights below half the absmax"),
     ("precision by range", "magnitudes", nf4, {"interval": (0.03, 0.05)}, OPEN),
     ("less error than linear, on normal data", "errors", nf4_on_normal, LOSES, FAILS),
     (
@@ -89,6 +101,15 @@ TURNED: list[tuple[str, str, Callable[[Any], bool], dict[str, Any], str]] = [
     ("memory", "models", nf4_in_64, {"footprint_bytes": 9999}, f"{ONLY_FOR} blocks of 64"),
     ("hardware support", "support", nf4, {"torch_operators": ["aten::a", "aten::b"]}, FAILS),
     ("hardware support", "support", nf4, {"torch_operators": ["aten::a"]}, OPEN),
+    (
+        "scale, error",
+        "errors",
+        lambda row: row.format.endswith("-mse"),
+        {"against_absmax_interval": (-0.2, -0.1)},
+        FAILS,
+    ),
+    ("scale, less error than linear", "errors", searched_nf4_on_normal, LOSES, FAILS),
+    ("scale, accuracy", "models", searched_nf4, {"against_absmax_interval": (0.9, 1.1)}, OPEN),
 ]
 
 
