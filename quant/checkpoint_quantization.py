@@ -62,20 +62,22 @@ def quantize_checkpoint(
     trust_remote_code: bool = False,
     restart: bool = False,
     watch: Watch = lambda done, total: None,
+    scale: str = "absmax",
 ) -> QuantizedCheckpoint:
     """Quantize the checkpoint MODEL into the folder `out`.
 
     Args:
         model: local folder, hub id, `reference` or `phi-3-mini`.
         name: of the scheme: one of `quant.variants.OURS`.
+        block_size, scale: its options, see `quant.schemes`; a scheme without blocks has no block size.
         include, exclude: globs as for `quant.quantize`; none is all.
         restart, watch: see `quant.checkpoint.run`.
 
     Raises:
-        QuantError: see `quant.checkpoint.run`; no such scheme, dtype or block size, all before a model is looked for;
-            no such model, one that cannot be quantized, or files that do not fit.
+        QuantError: see `quant.checkpoint.run`; no such scheme, dtype, block size or scale, all before a model is looked
+            for; no such model, one that cannot be quantized, or files that do not fit.
     """
-    scheme = _scheme_called(name, block_size)
+    scheme = _scheme_called(name, block_size, scale)
     check_dtype_name(dtype)
     model, out = str(model), Path(out)
     check_out(out)
@@ -89,9 +91,9 @@ def quantize_checkpoint(
     return QuantizedCheckpoint(outcome, dtype_name(source.dtype), selection, before)
 
 
-def _scheme_called(name: str, block_size: int) -> Scheme:
+def _scheme_called(name: str, block_size: int, scale: str) -> Scheme:
     check_variants([name])
-    scheme = scheme_of(name, block_size)
+    scheme = scheme_of(name, block_size, scale)
     if scheme is None:
         raise QuantError(f"a checkpoint cannot be quantized to {name!r}: use one of {', '.join(OURS)}")
     return scheme

@@ -85,7 +85,10 @@ def _checked(request: Request, processes: Processes) -> Request:
     check_device(request.device)
     if request.schemes is not None:
         check_variants(list(request.schemes))
-        check_possible(request.schemes, request.folder, request.dtype, request.block_size, request.trust_remote_code)
+        check_possible(
+            *(request.schemes, request.folder, request.dtype),
+            *(request.block_size, request.trust_remote_code, request.scale),
+        )
     return request
 
 
@@ -152,15 +155,17 @@ def _measure(
         accuracy: dict[str, Any] = {"perplexity": perplexity_of(baseline.losses)}
     else:
         accuracy = _accuracy(paired_accuracy(baseline.measurement, baseline.compare(loaded.model, advance)))
-    block_size = getattr(scheme_of(name, request.block_size), "block_size", None)
-    return Result(name, block_size=block_size, **sizes, **speeds, **accuracy), baseline
+    scheme = scheme_of(name, request.block_size, request.scale)
+    block_size, scale = getattr(scheme, "block_size", None), getattr(scheme, "scale", None)
+    return Result(name, block_size=block_size, scale=scale, **sizes, **speeds, **accuracy), baseline
 
 
 def _load(name: str, request: Request) -> tuple[LoadedModel, float]:
     """The variant, and the seconds it took; of several processes, all load at once."""
     began = time.perf_counter()
     loaded = load_variant(
-        name, request.folder, request.dtype, request.device, request.block_size, request.trust_remote_code
+        *(name, request.folder, request.dtype, request.device),
+        *(request.block_size, request.trust_remote_code, request.scale),
     )
     return loaded, time.perf_counter() - began
 

@@ -19,7 +19,8 @@ class Request:
             several processes each has its own), "cuda:1", or "auto" (spread over devices).
         windows: the text; batch_size: windows per call; tokenizer: to show the generated text (None: token ids only).
         prompt_tokens, new_tokens: for the generation; repeats, seconds: of the timed calls, at least.
-        schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes.
+        schemes: names from `VARIANTS`, or None for all that can be made here; block_size: of our 4-bit schemes;
+            scale: of all of ours, "absmax" or "mse".
     """
 
     model: str
@@ -36,6 +37,7 @@ class Request:
     schemes: tuple[str, ...] | None = None
     block_size: int = 64
     trust_remote_code: bool = False
+    scale: str = "absmax"
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Result:
     times_smaller and times_faster are the baseline's footprint_bytes over this one's and this one's tokens_per_second
     (None for a single new token, which has no decode step) over the baseline's. offloaded_bytes do not fit on the
     devices and are fetched for every call. interval_note says why an interval is missing.
+    scale, of our schemes, is "absmax" or "mse".
     """
 
     scheme: str
     error: str | None = None
     block_size: int | None = None
+    scale: str | None = None
     quantized_layers: int | None = None
     linear_layers: int | None = None
     footprint_bytes: int | None = None

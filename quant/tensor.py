@@ -89,7 +89,7 @@ def quantize_tensor(weight: Tensor, scheme: Scheme) -> QuantizedTensor:
     if weight.is_meta:
         stored = empty_stored(scheme, weight.shape, weight.device)
     elif isinstance(scheme, Blockwise):
-        packed, absmax = quantize_blocks(weight, scheme.codebook, scheme.block_size)
+        packed, absmax = quantize_blocks(weight, scheme.codebook, scheme.block_size, scheme.searched_factors)
         stored = {"weight": packed}
         if scheme.double_quant:
             names = ("weight_absmax", "weight_absmax_scale", "weight_absmax_offset")
@@ -98,7 +98,7 @@ def quantize_tensor(weight: Tensor, scheme: Scheme) -> QuantizedTensor:
             stored["weight_absmax"] = absmax
         stored["weight_format"] = torch.tensor(scheme.format_tag, dtype=torch.uint8, device=weight.device)
     else:
-        codes, scales = quantize_rows(weight)
+        codes, scales = quantize_rows(weight, scheme.searched_factors)
         stored = {"weight": codes.view(-1), "weight_scale": scales}
     return QuantizedTensor(scheme, weight.shape, weight.dtype, stored)
 

@@ -7,7 +7,7 @@ head; `w8a16-full` the head too; `bnb-*` are bitsandbytes' formats, quantized wh
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,7 +17,7 @@ from quant.integrations import bitsandbytes
 from quant.integrations.transformers import build_on_meta, load_config, load_model, on_load
 from quant.linears import is_linear
 from quant.modules import QuantizedLinear
-from quant.schemes import SCHEMES, Blockwise, Scheme
+from quant.schemes import SCHEMES, Blockwise, Scale, Scheme
 from quant.selection import output_heads
 
 BASELINE = "baseline"
@@ -45,7 +45,12 @@ def check_variants(names: list[str]) -> None:
 
 
 def check_possible(
-    names: Sequence[str], folder: Path, dtype: torch.dtype, block_size: int = 64, trust_remote_code: bool = False
+    names: Sequence[str],
+    folder: Path,
+    dtype: torch.dtype,
+    block_size: int = 64,
+    trust_remote_code: bool = False,
+    scale: str = "absmax",
 ) -> None:
     """Check that each of `names` can be made of the model in `folder`, on the meta device and so in no time.
 
@@ -61,30 +66,33 @@ def check_possible(
                 model = build_on_meta(config, dtype, trust_remote_code)
             except QuantError:  # some code of a checkpoint cannot run without values: loading will tell
                 continue
-            quantize_as(name, model, block_size)
+            quantize_as(name, model, block_size, scale)
 
 
-def scheme_of(name: str, block_size: int = 64) -> Scheme | None:
+def scheme_of(name: str, block_size: int = 64, scale: str = "absmax") -> Scheme | None:
     """The scheme of a variant of ours, None for the baseline and bitsandbytes' formats.
 
     Raises:
-        QuantError: a block size that is not allowed.
+        QuantError: a block size or a scale that is not allowed.
     """
     scheme = SCHEMES.get(name.removesuffix("-full"))
-    return replace(scheme, block_size=block_size) if isinstance(scheme, Blockwise) else scheme
+    if scheme is None:
+        return None
+    searched = replace(scheme, scale=cast("Scale", scale))  # which refuses others
+    return replace(searched, block_size=block_size) if isinstance(searched, Blockwise) else searched
 
 
 OURS = tuple(name for name in VARIANTS if scheme_of(name) is not None)
 """Those that this library applies itself, to a skeleton or to files."""
 
 
-def quantize_as(name: str, model: Any, block_size: int = 64) -> dict[str, str]:
+def quantize_as(name: str, model: Any, block_size: int = 64, scale: str = "absmax") -> dict[str, str]:
     """Quantize `model` in place as one of our variants; returns the linear layers that were left: name -> reason.
 
     Raises:
         QuantError: see `quant.quantize`; `w8a16-full` also where the model has no head of its own to quantize.
     """
-    scheme = scheme_of(name, block_size)
+    scheme = scheme_of(name, block_size, scale)
     assert scheme is not None
     include = included_by(name, model)
     try:
@@ -118,13 +126,14 @@ def load_variant(
     device: str = "cpu",
     block_size: int = 64,
     trust_remote_code: bool = False,
+    scale: str = "absmax",
 ) -> LoadedModel:
     """Load the model in `folder` as variant `name` (one of `VARIANTS`).
 
     Raises:
         QuantError: it cannot be loaded or quantized that way; the message says why.
     """
-    scheme = scheme_of(name, block_size)
+    scheme = scheme_of(name, block_size, scale)
     config = None
     if name in bitsandbytes.NAMES:
         config = bitsandbytes.quantization_config(name, dtype)

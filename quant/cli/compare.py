@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from quant import native
-from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_choices
+from quant.cli.options import BlockSize, Dtype, Model, Scale, TrustRemoteCode, check_choices
 from quant.compare import Watch, compare
 from quant.evaluate.limits import check_positions
 from quant.evaluate.processes import Processes, check_whole_models
@@ -40,6 +40,7 @@ def compare_command(
         str | None, typer.Option(help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.")
     ] = None,
     block_size: BlockSize = 64,
+    scale: Scale = "absmax",
     text: Annotated[
         Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")
     ] = None,
@@ -80,7 +81,7 @@ def compare_command(
         names = None if schemes is None else tuple(name.strip() for name in schemes.split(",") if name.strip())
         if names is not None:
             check_variants(list(names))
-        check_choices(dtype, block_size, bos, processes.device(device))
+        check_choices(dtype, block_size, bos, processes.device(device), scale)
         check_window(window, stride)
         if processes.main:
             check_targets(None if json_file == STDOUT else json_file, report)
@@ -104,6 +105,7 @@ def compare_command(
             new_tokens=new_tokens,
             schemes=names,
             block_size=block_size,
+            scale=scale,
             trust_remote_code=trust_remote_code,
         )
 

@@ -7,7 +7,7 @@ import typer
 
 from quant import native
 from quant.checkpoint_quantization import QuantizedCheckpoint, quantize_checkpoint
-from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode
+from quant.cli.options import BlockSize, Dtype, Model, Scale, TrustRemoteCode
 from quant.cli.progress import bytes_bar
 from quant.variants import OURS
 
@@ -17,6 +17,7 @@ def quantize_command(
     out: Annotated[Path, typer.Argument(help="Folder to make; refused where it exists and is not empty.")],
     scheme: Annotated[str, typer.Option(help=f"One of: {', '.join(OURS)}.")],
     block_size: BlockSize = 64,
+    scale: Scale = "absmax",
     dtype: Dtype = "auto",
     include: Annotated[
         list[str] | None, typer.Option(help="Glob of layers to quantize, on the whole name; repeatable. Default: all.")
@@ -42,6 +43,7 @@ def quantize_command(
             out,
             scheme,
             block_size=block_size,
+            scale=scale,
             dtype=dtype,
             include=include or (),
             exclude=exclude or (),

@@ -5,14 +5,16 @@
 
 A saved model lists its quantized layers by name, so that it is rebuilt as it was, whatever chose them: patterns, code,
 or another version's defaults. `include` and `exclude` mean the same as for `quant.quantize` and are spent when the
-layers have been chosen. The methods' names are ours alone ("w8a16" is taken by compressed-tensors for another format).
+layers have been chosen. `"scale": "mse"` is there where scales were searched, and else no scale, as before there was
+one: loading needs it for nothing. The methods' names are ours alone ("w8a16" is taken by compressed-tensors for another
+format).
 
 `format_version` counts changes of what is stored. A newer one is refused by name instead of being misread, and so is
 every field that this version does not know.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -80,7 +82,7 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
         are to be, by `include` and `exclude`.
         """
         (found,) = (config for config in CONFIGS if config.scheme_type is type(scheme))
-        return found(quantized_modules=quantized_modules, **choice, **asdict(scheme))
+        return found(quantized_modules=quantized_modules, **choice, **scheme.options)
 
     def to_dict(self) -> dict[str, Any]:
         """What config.json holds; the constructor takes it back."""
@@ -88,7 +90,7 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
         return {
             "quant_method": self.quant_method,
             "format_version": self.format_version,
-            **asdict(self.scheme),
+            **self.scheme.options,
             **{name: value for name, value in chosen.items() if value is not None},
         }
 
@@ -97,13 +99,15 @@ class QuantConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
 
 class W8A16Config(QuantConfig):
-    """`W8A16Config(include=None, exclude=None)`: `quant.W8A16` for `from_pretrained`."""
+    """`W8A16Config(scale="absmax", include=None, exclude=None)`: `quant.W8A16` for `from_pretrained`."""
 
     scheme_type = W8A16
 
 
 class NF4Config(QuantConfig):
-    """`NF4Config(block_size=64, double_quant=False, include=None, exclude=None)`: `quant.NF4` for `from_pretrained`."""
+    """`NF4Config(block_size=64, double_quant=False, scale="absmax", include=None, exclude=None)`: `quant.NF4` for
+    `from_pretrained`.
+    """
 
     scheme_type = NF4
 

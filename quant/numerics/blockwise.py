@@ -16,12 +16,16 @@ wrong by at most its absmax. A CPU that flushes subnormals (`torch.set_flush_den
 an absmax below 1e-35 or above 2^126 may get other codes there, still within these bounds, and elsewhere at most one
 FP4 zero becomes the other. Refused: NaN, Inf.
 
-On the CPU the same formulas run natively (`quant.native`), bit for bit and without flushing; torch's come next, and
-tell what is not finite.
+With `factors` the absmax that is stored, and divides, is the one of least squared error that
+`quant.numerics.scale_search` finds, and quotients beyond 1 become 1.
+
+On the CPU the same formulas run natively (`quant.native`), but for the search, bit for bit and without flushing;
+torch's come next, and tell what is not finite.
 """
 
 import functools
 from array import array
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -32,6 +36,7 @@ from quant.codebooks import LEVELS
 from quant.numerics.checks import check_dtype, check_finite
 from quant.numerics.packing import pack_nibbles
 from quant.numerics.reciprocal import times_reciprocal
+from quant.numerics.scale_search import search_scales
 from quant.numerics.tables import cached_table
 
 SMALLEST_DIVISOR = 1e-38
@@ -64,19 +69,46 @@ def _levels_of_byte(codebook: str, device: torch.device) -> Tensor:
     return torch.stack([levels[byte >> 4], levels[byte & 0xF]], dim=1).view(torch.int64).flatten().to(device)
 
 
+@cached_table
+def _ascending_levels(codebook: str, device: torch.device) -> Tensor:
+    """float32 [16]."""
+    return torch.tensor(sorted(LEVELS[codebook]), dtype=torch.float32, device=device)
+
+
+def _nearest(scaled: Tensor, codebook: str, table: Tensor) -> Tensor:
+    """The entries of `table` (16, ascending by level) for the levels nearest to `scaled` (float32, any shape); ties
+    take the lower level.
+    """
+    midpoints, _ = _boundary_tensors(codebook, scaled.device)
+    indices = torch.bucketize(scaled.clamp_(-1, 1), midpoints, out_int32=True)
+    return table.index_select(0, indices.view(-1)).view(scaled.shape)
+
+
 def _nearest_codes(scaled: Tensor, codebook: str) -> Tensor:
-    """uint8 codes of the levels nearest to `scaled` (float32, any shape); ties take the lower level."""
-    midpoints, order = _boundary_tensors(codebook, scaled.device)
-    return order[torch.bucketize(scaled.clamp_(-1, 1), midpoints, out_int32=True).long()]
+    """uint8 codes of the levels nearest to `scaled` (float32, any shape; overwritten)."""
+    return _nearest(scaled, codebook, _boundary_tensors(codebook, scaled.device)[1])
 
 
-def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Tensor, Tensor]:
+def _search(blocks: Tensor, absmax: Tensor, codebook: str, short: bool, factors: Sequence[float]) -> Tensor:
+    """`search_scales` for blocks (float32 [blocks, n]), with quotients as they are computed for full or short ones."""
+    levels = _ascending_levels(codebook, blocks.device)
+
+    def nearest(weights: Tensor, scales: Tensor) -> Tensor:
+        return _nearest(weights / scales if short else weights * (1.0 / scales), codebook, levels)
+
+    return search_scales(blocks, absmax, nearest, factors) if factors else absmax
+
+
+def quantize_blocks(
+    weight: Tensor, codebook: str, block_size: int, factors: Sequence[float] = ()
+) -> tuple[Tensor, Tensor]:
     """Quantize the flattened `weight` block by block.
 
     Args:
         weight: n elements of any shape and strides, float64/32/16 or bfloat16; not changed.
         codebook: "nf4", "fp4" or "int4".
         block_size: elements per block, one of `quant.schemes.BLOCK_SIZES`.
+        factors: multiples of the largest magnitudes to search the absmax among, ascending; none is not to search.
 
     Returns:
         packed: uint8 [ceil(n/2)], first element in the high nibble; absmax: float32 [ceil(n/block_size)].
@@ -85,7 +117,7 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         QuantError: wrong dtype, NaN or Inf.
     """
     check_dtype(weight)
-    if native.reads(weight):
+    if not factors and native.reads(weight):
         quantized = native.quantize_blocks(weight, block_size, *_boundaries(codebook))
         if quantized is not None:
             return quantized
@@ -99,6 +131,7 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         blocks = flat[start:stop].float().view(-1, block_size)
         largest = blocks.abs().amax(dim=1)
         check_finite(largest, weight)
+        largest = _search(blocks, largest, codebook, False, factors)
         # Finite also where the CPU flushes the smallest divisor, a subnormal, to zero: 0 times infinity would be NaN.
         reciprocal = (1.0 / largest.clamp(min=SMALLEST_DIVISOR)).clamp_(max=LARGEST)
         codes[start:stop] = _nearest_codes(times_reciprocal(blocks, reciprocal, largest), codebook).view(-1)
@@ -107,8 +140,9 @@ def quantize_blocks(weight: Tensor, codebook: str, block_size: int) -> tuple[Ten
         tail = flat[full:].float()
         check_finite(tail.abs().amax(), weight)
         largest = tail.abs().amax().clamp(min=SMALLEST_DIVISOR)
+        largest = _search(tail[None], largest[None], codebook, True, factors)
         codes[full:] = _nearest_codes((tail / largest).nan_to_num_(0.0), codebook)  # 0/0 where 1e-38 is flushed
-        absmax[-1] = largest
+        absmax[-1:] = largest
     zero_code = int(_nearest_codes(weight.new_zeros(1, dtype=torch.float32), codebook)) if count % 2 else 0
     return pack_nibbles(codes, fill=zero_code), absmax
 

@@ -13,8 +13,13 @@ A row whose scale would be below 2^-125 (absmax below about 3e-36) is stored as 
 not depend on whether the CPU flushes subnormals. Code -128 is never produced: negating a weight negates its codes.
 Refused: NaN, Inf, anything that is not a two-dimensional float tensor.
 
-On the CPU the same formulas run natively (`quant.native`), bit for bit; torch's come next, and tell what is not finite.
+With `factors` the scale is the one of least squared error that `quant.numerics.scale_search` finds.
+
+On the CPU the same formulas run natively (`quant.native`), but for the search, bit for bit; torch's come next, and tell
+what is not finite.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +27,7 @@ from torch import Tensor
 from quant import native
 from quant.errors import QuantError
 from quant.numerics.checks import check_dtype, check_finite
+from quant.numerics.scale_search import search_scales
 
 QMAX = 127
 SMALLEST_SCALE = 2.0**-125
@@ -30,11 +36,17 @@ CHUNK_ELEMENTS = 1 << 22
 """Rows are converted in chunks of about this many elements, so the float32 temporaries stay near 16 MB each."""
 
 
-def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest(weights: Tensor, scales: Tensor) -> Tensor:
+    """float32 [n, rows]: the integers nearest to weights (float32 [n, rows]) over scales (float32 [rows])."""
+    return (weights / scales).round_().clamp_(-QMAX, QMAX)
+
+
+def quantize_rows(weight: Tensor, factors: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
     """Quantize each row of `weight`.
 
     Args:
         weight: [out, in], float64/32/16 or bfloat16, any strides; not changed.
+        factors: multiples of absmax / 127 to search the scale among, ascending; none is not to search.
 
     Returns:
         codes: int8 [out, in], contiguous; scales: float32 [out], 0 for rows of zeros.
@@ -46,7 +58,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     if weight.dim() != 2:
         raise QuantError(f"W8A16 needs a weight [out, in], got shape {list(weight.shape)}")
     out_features, in_features = weight.shape
-    if native.reads(weight):
+    if not factors and native.reads(weight):
         quantized = native.quantize_int8(weight)
         if quantized is not None:
             return quantized
@@ -63,9 +75,10 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
         scale = torch.where(scale >= SMALLEST_SCALE, scale, 0.0)
         # Rounded up, the largest floats' scale times 127 would be infinite.
         scale = torch.where(torch.isinf(scale * QMAX), torch.nextafter(scale, torch.zeros_like(scale)), scale)
+        if factors:
+            scale = search_scales(chunk, scale, _nearest, factors)
         # Zero rows are divided by 1 instead of 0; tiny ones too, and their quotients round to code 0.
-        quotient = chunk / torch.where(scale > 0, scale, 1.0)[:, None]
-        codes[start : start + rows] = quotient.round_().clamp_(-QMAX, QMAX).to(torch.int8)
+        codes[start : start + rows] = _nearest(chunk.t(), torch.where(scale > 0, scale, 1.0)).t().to(torch.int8)
         scales[start : start + rows] = scale
     return codes, scales
 

@@ -109,6 +109,11 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
             f"4-bit schemes in blocks of {size}"
             for size in sorted({r.block_size for r in comparison.results if r.block_size})
         ),
+        *(
+            f"scales searched for the least squared error: {', '.join(searched)}"
+            for searched in [[r.scheme for r in comparison.results if r.scale == "mse"]]
+            if searched
+        ),
         f"{env.cpu}, {env.threads} threads, device {env.device}{_processes(comparison)}; {versions}",
         *(
             f"{result.scheme}: {result.offloaded_bytes:,} bytes did not fit on the device and are fetched for every "

@@ -66,7 +66,10 @@ def of_scheme(kind: Any) -> Effects:
     def seen(**options: Any) -> object:
         return values(quant.quantize_tensor(WEIGHT, kind(**options)))
 
-    return {
+    scale: Effects = {"scale": lambda: [seen(), seen(scale="mse")]}
+    if kind is W8A16:
+        return scale
+    return scale | {
         "block_size": lambda: [seen(), *(seen(block_size=size) for size in (32, 128))],
         "double_quant": lambda: [seen(), seen(double_quant=True)],
     }
@@ -82,7 +85,7 @@ def of_config(kind: Any) -> Effects:
     def both(name: str, value: Any) -> Seen:
         return [seen(), seen(**{name: value})]
 
-    others: dict[str, Any] = {"include": "*.a", "exclude": "*.b", "quantized_modules": ["c"]}
+    others: dict[str, Any] = {"include": "*.a", "exclude": "*.b", "quantized_modules": ["c"], "scale": "mse"}
     if kind.scheme_type is not W8A16:
         others |= {"block_size": 128, "double_quant": True}
     return {name: functools.partial(both, name, value) for name, value in others.items()}
@@ -99,7 +102,7 @@ EFFECTS: dict[str, Effects] = {
     },
     "dequantize": {},
     "conversion_report": {},
-    "W8A16": {},
+    "W8A16": of_scheme(W8A16),
     "NF4": of_scheme(NF4),
     "FP4": of_scheme(FP4),
     "INT4": of_scheme(INT4),

@@ -202,7 +202,7 @@ FAULTS = (
     Fault(
         "options-of-the-scheme-are-not-written",
         "integrations/quantization_config.py",
-        "            **asdict(self.scheme),\n",
+        "            **self.scheme.options,\n",
         "",
         f"{QUANTIZATION_CONFIG}::test_what_is_written_is_read_back",
     ),

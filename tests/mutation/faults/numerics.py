@@ -26,15 +26,15 @@ FAULTS = (
     Fault(
         "int8-truncates",
         "numerics/int8.py",
-        "quotient.round_()",
-        "quotient.trunc_()",
+        "(weights / scales).round_()",
+        "(weights / scales).trunc_()",
         f"{INT8}::test_codes_and_scales_equal_the_oracle",
     ),
     Fault(
         "int8-rounds-half-up",
         "numerics/int8.py",
-        "quotient.round_()",
-        "quotient.add_(0.5).floor_()",
+        "(weights / scales).round_()",
+        "(weights / scales).add_(0.5).floor_()",
         f"{QUANTIZING}::test_sizes_with_tails",
     ),
     Fault(

@@ -23,8 +23,8 @@ FAULTS = (
     Fault(
         "block-size-is-ignored",
         "variants.py",
-        "return replace(scheme, block_size=block_size) if isinstance(scheme, Blockwise) else scheme",
-        "return scheme",
+        "return replace(searched, block_size=block_size) if isinstance(searched, Blockwise) else searched",
+        "return searched",
         f"{VARIANTS}::test_the_block_size_is_for_our_four_bit_schemes",
     ),
     Fault(

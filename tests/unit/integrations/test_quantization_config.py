@@ -56,8 +56,16 @@ def test_transformers_finds_the_quantizer(config: type[QuantConfig]) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (quant.W8A16Config, {"block_size": 64}, "W8A16Config: unknown option 'block_size', it takes include, exclude"),
-        (quant.NF4Config, {"blocksize": 64}, "unknown option 'blocksize', it takes block_size, double_quant, include"),
+        (
+            quant.W8A16Config,
+            {"block_size": 64},
+            "W8A16Config: unknown option 'block_size', it takes scale, include, exclude",
+        ),
+        (
+            quant.NF4Config,
+            {"blocksize": 64},
+            "unknown option 'blocksize', it takes scale, block_size, double_quant, include",
+        ),
         (quant.NF4Config, {"block_size": 65}, "block_size 65 is not allowed"),
         (quant.NF4Config, {"double_quant": 1}, "double_quant must be True or False"),
         (quant.NF4Config, {"format_version": FORMAT_VERSION + 1}, "format_version 2, this version of quant reads 1"),

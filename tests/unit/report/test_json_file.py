@@ -51,7 +51,10 @@ NUMBERS = {
 }
 INTERVALS = {"perplexity_ratio_ci", "kl_mean_ci"}
 RESULT_KEYS = (
-    INTEGERS | NUMBERS | INTERVALS | {"scheme", "error", "block_size", "bytes_by_dtype", "interval_note", "generated"}
+    INTEGERS
+    | NUMBERS
+    | INTERVALS
+    | {"scheme", "error", "block_size", "scale", "bytes_by_dtype", "interval_note", "generated"}
 )
 INSPECTION_KEYS = {
     "parameter_bytes",
