@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from quant import native
 from quant.errors import QuantError
 from quant.study.files import check_folder, write_files
-from quant.study.page import read_json, to_files, to_json
+from quant.study.page import read_json, to_files
 from quant.study.records import Study
 from quant.study.run import SHARES, Watch, run_study
 from quant.study.settings import QUICK, Settings
@@ -48,9 +48,7 @@ def study_command(
         settings = QUICK if quick else Settings()
         settings = replace(settings, tokens=tokens or settings.tokens, rounds=rounds or settings.rounds)
         with _progress() as watch:
-            measured = run_study(settings, watch)
-        # What the page is made of is what the file says, to its digits.
-        study = read_json(to_json(measured), "the study")
+            study = run_study(settings, watch)
     for path in write_files(out, to_files(study)):
         typer.echo(path)
 

@@ -5,6 +5,7 @@ The page is a function of the records: the same records give the same bytes. Sen
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,12 @@ FIGURES: "Mapping[str, Callable[[Study], Figure]]" = {
 
 
 def to_files(study: Study) -> dict[str, str]:
-    """Path below the output folder -> text of the page, the records and every figure."""
-    return {f"{NAME}.md": to_page(study), f"{NAME}.json": to_json(study), **figures(study)}
+    """Path below the output folder -> text of the page, the records and every figure. Page and figures are made of what
+    the records say, to their digits, so that they can be made of them again.
+    """
+    records = to_json(study)
+    study = read_json(records, "the study")
+    return {f"{NAME}.md": to_page(study), f"{NAME}.json": records, **figures(study)}
 
 
 def to_json(study: Study) -> str:
@@ -85,7 +90,7 @@ def to_page(study: Study) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(f"{NAME}.md.jinja").render(
+    page = environment.get_template(f"{NAME}.md.jinja").render(
         study=study,
         name=NAME,
         verdicts=judge_claims(study),
@@ -96,3 +101,4 @@ def to_page(study: Study) -> str:
         absmax={size: mean_absmax(DISTRIBUTIONS["normal"], size) for size in study.settings["block_sizes"]},
         degrees_of_freedom=DEGREES_OF_FREEDOM,
     )
+    return re.sub(r"\n{3,}", "\n\n", page)

@@ -55,7 +55,7 @@ def run_study(settings: Settings, watch: Watch = lambda phase, done, total: None
 
 
 def _layers(subject: Subject, settings: Settings, watch: Watch) -> list[Layer]:
-    weights = list(weights_of(subject.model))
+    weights = list(weights_of(subject.model))[: settings.layers]
     advance = _counter(watch, "layers", len(weights))
     layers: list[Layer] = []
     for name, weight in weights:

@@ -15,6 +15,7 @@ class Settings:
             a single one.
         seeds, weights: independent samples of each distribution, and weights in each (a multiple of 4096).
         resamples: of each bootstrap over samples or blocks.
+        layers: of the model, from the first; None: all.
         tokens, window: of the held-out text; batch_size: windows per call; formats: of the whole model, int4 before
             what is measured against it.
         rounds: of the timings, in each of which every model generates once; prompt_tokens, new_tokens: what it
@@ -29,6 +30,7 @@ class Settings:
     tokens: int = 32768
     window: int = 256
     batch_size: int = 8
+    layers: int | None = None
     formats: tuple[str, ...] = MODEL_FORMATS
     rounds: int = 9
     prompt_tokens: int = 64
@@ -42,6 +44,7 @@ QUICK = Settings(
     resamples=50,
     tokens=641,
     window=32,
+    layers=2,
     formats=("int4", "nf4"),
     rounds=2,
     prompt_tokens=8,
