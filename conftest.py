@@ -1,6 +1,6 @@
 """What every test runs under: no hub, one hypothesis profile per purpose, a fixed seed, and no global state that
 leaks to the next test; several processes where that is quicker; a look at what a test takes; benchmarks that take time
-only when asked to; and the README's Python is run as a test.
+only when asked to; and the Python of the documents is run as tests.
 """
 
 import os
@@ -131,8 +131,8 @@ def isolated() -> Iterator[None]:
     assert global_state() == before
 
 
-def readme_names(namespace: dict[str, Any]) -> None:
-    """What the README's examples take as given: a model, its folder, folders to save to, a linear layer, a weight."""
+def given_names(namespace: dict[str, Any]) -> None:
+    """What examples take as given, in every document: a model, its folder, folders to save to, a layer, a weight."""
     from quant import reference_model  # noqa: PLC0415
     from quant.integrations.transformers import load_model  # noqa: PLC0415
 
@@ -144,4 +144,6 @@ def readme_names(namespace: dict[str, Any]) -> None:
     namespace["weight"] = namespace["linear"].weight
 
 
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md"], setup=readme_names).pytest()
+DOCUMENTS = ["README.md", "docs/*.md", "docs/how-to/*.md"]
+"""Whose Python is run."""
+pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=DOCUMENTS, setup=given_names).pytest()

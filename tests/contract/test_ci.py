@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 REHEARSAL = "pytest -m gpu --device cpu --model reference"
 RCFILE = "--rcfile=tests/gpu/coveragerc"
 TOOLS = ("mypy", "pre-commit", "pytest", "ruff", "setuptools", "tox")
-CHECKS = {"ruff check .", "ruff format --check .", "mypy", "lint-imports", "actionlint", "zizmor --offline .github"}
+CHECKS = {
+    *("ruff check .", "ruff format --check .", "mypy", "lint-imports", "actionlint", "zizmor --offline .github"),
+    "mkdocs build --strict",
+}
 
 
 def read(path: str) -> str:
@@ -130,15 +133,15 @@ def test_the_oldest_version_that_is_allowed_is_run(package: str) -> None:
 
 
 def test_the_static_checks_are_the_same_everywhere() -> None:
-    """In the CI script, tox, the workflow of pull requests and the README."""
+    """In the CI script, tox, the workflow of pull requests and CONTRIBUTING.md."""
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["static"]["steps"]
     script = read(".ci/run").splitlines()
     tox = tox_ini()
     places = {
         "workflow": [command for step in steps for command in step.get("run", "").split(" && ")],
         "script": script,
-        "tox": [line for name in ("lint", "types") for line in tox[f"testenv:{name}"]["commands"].splitlines()],
-        "README": [part for line in read("README.md").splitlines() for part in line.split(" && ")],
+        "tox": [line for name in ("lint", "types", "docs") for line in tox[f"testenv:{name}"]["commands"].splitlines()],
+        "CONTRIBUTING": [part for line in read("CONTRIBUTING.md").splitlines() for part in line.split(" && ")],
     }
     missing = {place: CHECKS - set(commands) for place, commands in places.items()}
     assert not any(missing.values()), missing

@@ -1,4 +1,4 @@
-"""The documents lead somewhere: links, anchors, and the files and modules they name. The README's Python is run by
+"""The documents lead somewhere: links, anchors, and the files and modules they name. Their Python is run by
 itself (conftest.py), and what is generated is held where it is made.
 """
 
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
-    path for pattern in ("*.md", "docs/*.md", "quant/**/*.md", "examples/**/*.md") for path in ROOT.glob(pattern)
+    path for pattern in ("*.md", "docs/**/*.md", "quant/**/*.md", "examples/**/*.md") for path in ROOT.glob(pattern)
 )
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""Several processes for real, over gloo on the CPU: `accelerate launch -m quant compare` says as much as one,
+"""Several processes for real, over gloo on the CPU: a comparison under `accelerate launch` says as much as one process,
 to the last bit, and bad input ends all of them with one line.
 """
 
@@ -14,6 +14,7 @@ import pytest
 from quant.evaluate.processes import ALONE
 from tests.unit.cli_runner import Outcome, Run
 from tests.unit.evaluate.sharing import CASES, measured
+from tests.unit.hasty import CLOCK
 
 pytestmark = pytest.mark.usefixtures("single_threaded")
 
@@ -45,11 +46,12 @@ def figures(record: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.slow  # three processes that load transformers: 20 s
-def test_two_processes_write_the_report_of_one(run: Run, tmp_path: Path) -> None:
+@pytest.mark.slow  # three processes that load transformers
+def test_two_processes_write_the_report_of_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = (tmp_path / "single.json", tmp_path / "launched.json")
+    monkeypatch.setattr("quant.evaluate.generation.time", CLOCK)
     assert run("compare", *EMBEDDED, "--json", files[0]).code == 0
-    outcome = launch(ACCELERATE, 2, "quant", "compare", *EMBEDDED, "--json", files[1], home=tmp_path)
+    outcome = launch(ACCELERATE, 2, "tests.unit.hasty", "compare", *EMBEDDED, "--json", files[1], home=tmp_path)
     assert outcome.code == 0, outcome.err
     single, launched = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     assert figures(launched) == figures(single)
