@@ -7,7 +7,7 @@ G^B. The weight that has it becomes +-1 exactly; the other B - 1 are independent
     P(code) = [code of +-1] / 2B + (B - 1)/B E_m[P(a m < w <= b m) / P(|w| <= m)]      for the cell [a, b] of the code,
     E(w' - w)^2 = (B - 1)/B E_m[sum over cells of the integral of (w - l m)^2 f(w) / P(|w| <= m)]
 
-(Yoshida 2023, https://arxiv.org/abs/2306.06965, section 3, derives the same mixture). The cells' integrals are closed
+(Yoshida 2023, https://arxiv.org/abs/2306.06965, derives the same mixture). The cells' integrals are closed
 (`distributions`); the mean over m is a trapezoid rule over the logit of u = G^B, which converges exponentially and
 reaches the far tails, where heavy-tailed data has its error. Nothing is fitted, and the quantizer is not asked.
 """

@@ -101,4 +101,5 @@ def changed(study: Study, part: str, chosen: Callable[[Any], bool], **values: An
     """`study` with `values` in those records of `part` that are `chosen`."""
     rows = getattr(study, part)
     assert any(map(chosen, rows))
-    return replace(study, **{part: [replace(row, **values) if chosen(row) else row for row in rows]})
+    turned: Any = {part: [replace(row, **values) if chosen(row) else row for row in rows]}
+    return replace(study, **turned)

@@ -63,7 +63,8 @@ def test_error_and_codes_are_those_of_a_mean_over_the_absmax(name: str) -> None:
             integrate.fixed_quad(lambda w, v=level * m: (w - v) ** 2 * stats.norm.pdf(w), low * m, high * m, n=12)[0]
             for low, high, level in zip(codebook.edges[:-1], codebook.edges[1:], codebook.levels, strict=True)
         )
-        return np.array([error, *np.diff(below)]) / (below[-1] - below[0])
+        values: Array = np.array([error, *np.diff(below)]) / (below[-1] - below[0])
+        return values
 
     magnitudes = np.linspace(0.6, 6.5, 161)
     density = block_size * (2 * stats.norm.cdf(magnitudes) - 1) ** (block_size - 1) * 2 * stats.norm.pdf(magnitudes)

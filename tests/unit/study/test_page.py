@@ -49,7 +49,9 @@ def test_every_figure_is_on_the_page_with_words_for_those_who_do_not_see_it(file
 def test_figures_are_small_svg_with_their_text_as_text(files: dict[str, str]) -> None:
     for path, text in files.items():
         if path.endswith(".svg"):
-            written = [element.text or "" for element in ElementTree.fromstring(text).iter("{*}text")]
+            written = [
+                element.text or "" for element in ElementTree.fromstring(text).iter() if element.tag.endswith("}text")
+            ]
             assert sum(bool(re.search("[a-z]{3}", words)) for words in written) >= 2, path
             assert len(text) < 150_000, path
             assert "<dc:date>" not in text
