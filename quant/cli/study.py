@@ -1,8 +1,11 @@
 """`quant study`: NF4 against linear quantization, measured, as a page with figures. The places that files go to are
 checked before the work starts.
+
+What computes and draws is imported when it is wanted: scipy and matplotlib take a second, which the other commands need
+not wait for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +18,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from quant import native
 from quant.errors import QuantError
 from quant.study.files import check_folder, write_files
-from quant.study.page import read_json, to_files
-from quant.study.records import Study
-from quant.study.run import SHARES, Watch, run_study
 from quant.study.settings import QUICK, Settings
 
 
@@ -41,38 +41,43 @@ def study_command(
     if records is not None and (quick or tokens is not None or rounds is not None):
         raise QuantError("--from measures nothing, and takes neither --quick nor --tokens nor --rounds: leave them out")
     check_folder(out)
+    from quant.study.page import read_json, to_files  # noqa: PLC0415
+    from quant.study.run import SHARES, run_study  # noqa: PLC0415
+
     if records is not None:
-        study = _read(records)
+        study = read_json(_text_of(records), str(records))
     else:
         native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is measured
         settings = QUICK if quick else Settings()
         settings = replace(settings, tokens=tokens or settings.tokens, rounds=rounds or settings.rounds)
-        with _progress() as watch:
+        with _progress(SHARES) as watch:
             study = run_study(settings, watch)
     for path in write_files(out, to_files(study)):
         typer.echo(path)
 
 
-def _read(records: Path) -> Study:
+def _text_of(records: Path) -> str:
     try:
-        return read_json(records.read_text(encoding="utf-8"), str(records))
+        return records.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise QuantError(f"--from {records} cannot be read ({error}): name the JSON file of a study") from error
 
 
 @contextmanager
-def _progress() -> Iterator[Watch]:
-    """A bar for the whole and one for the phase, on stderr, with the time left; nothing where stderr is no terminal."""
+def _progress(shares: Mapping[str, int]) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for the whole, whose phases have `shares` of it, and one for the phase, with the time left, on stderr;
+    nothing where that is no terminal.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        whole = progress.add_task("study", total=sum(SHARES.values()))
+        whole = progress.add_task("study", total=sum(shares.values()))
         inner = progress.add_task("starting", total=None)
 
         def watch(phase: str, done: int, total: int) -> None:
-            phases = list(SHARES)
-            before = sum(SHARES[name] for name in phases[: phases.index(phase)])
-            progress.update(whole, completed=before + SHARES[phase] * done / total)
+            phases = list(shares)
+            before = sum(shares[name] for name in phases[: phases.index(phase)])
+            progress.update(whole, completed=before + shares[phase] * done / total)
             progress.update(inner, description=phase, completed=done, total=total)
 
         yield watch

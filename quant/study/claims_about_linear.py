@@ -20,7 +20,7 @@ def slower_to_compute(study: Study) -> Verdict:
     sign = int(high < SLOWER) - int(low > SLOWER)
     word = judge_one(sign)
     return Verdict(
-        "computation",
+        "complexity of computation",
         "Non-linear levels are more complex to compute with, and so slower.",
         "the interval of the median of NF4's decode speed over int4's, over the rounds of all block sizes, lies below "
         f"{SLOWER:g}",

@@ -23,7 +23,9 @@ from quant.study.settings import Settings
 
 
 def weights_of(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """(name, float32 weight [out, in]) of every layer that is quantized by default."""
+    """(name, weight [out, in] in float32) of every layer that is quantized by default: of a float32 model the weight
+    itself, which can be changed.
+    """
     for name in select(model).chosen:
         yield name, read_linear(model.get_submodule(name)).weight.detach().float()
 

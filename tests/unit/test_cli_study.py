@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.cli.study import _progress
 from quant.study.page import FIGURES, NAME
 from tests.unit.cli_runner import Run, check_refused
 
@@ -44,6 +45,19 @@ def test_the_quick_study_measures_everything(run: Run, tmp_path: Path) -> None:
 def test_bad_options_are_refused_before_anything_is_measured(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...], message: str
 ) -> None:
-    monkeypatch.setattr("quant.cli.study.run_study", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("quant.study.run.run_study", lambda *_: pytest.fail("measured"))
     defaults = () if "--out" in options else ("--out", tmp_path)
     check_refused(run("study", *options, *defaults), message)
+
+
+def test_a_terminal_sees_the_phase_and_how_far_the_whole_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    with _progress({"codes": 20, "model": 80}) as watch:
+        watch("codes", 4, 4)
+        watch("model", 1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "study" in err
+    assert "model" in err
