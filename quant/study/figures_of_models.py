@@ -56,7 +56,7 @@ def draw_model(study: Study) -> "Figure":
         axes.set_xticks(overheads, [f"{4 + overhead:.4g}" for overhead in overheads], fontsize=7.5)
         axes.minorticks_off()
         axes.set_xlabel("bits stored per quantized weight")
-    divergence.legend(loc="upper right", fontsize=8)
+    figure.legend(*ratio.get_legend_handles_labels(), loc="outside upper center", ncols=len(STYLES), fontsize=8)
     return figure
 
 

@@ -75,7 +75,7 @@ def double_quant_table(study: Study) -> Table:
         plain = [decibels(found[form, size].relative_mse) for form in PLAIN]
         double = [decibels(found[f"{form}-dq", size].relative_mse) for form in PLAIN]
         bits = (f"{found[form, size].bits:.3f}" for form in ("nf4", "nf4-dq"))
-        rows.append((str(size), *bits, *(f"{a - b:.3f}" for a, b in zip(plain, double, strict=True))))
+        rows.append((str(size), *bits, *(f"{round(a - b, 3) + 0.0:.3f}" for a, b in zip(plain, double, strict=True))))
     header = (BLOCKS, "bits a weight", "with double quantization", *(f"{form} loses, dB" for form in PLAIN))
     return Table("Double quantization on normal data", header, tuple(rows))
 

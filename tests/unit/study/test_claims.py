@@ -19,7 +19,9 @@ AS_PLANTED = {
     "less error than linear, on trained weights": HOLDS,
     "adaptability": HOLDS,
     "accuracy": HOLDS,
+    "accuracy, divergence": HOLDS,
     "accuracy, beside a zero point": HOLDS,
+    "accuracy, beside a zero point of the same size": HOLDS,
     "complexity of computation": FAILS,
     "memory": FAILS,
     "hardware support": HOLDS,
@@ -94,6 +96,8 @@ TURNED: list[tuple[str, str, Callable[[Any], bool], dict[str, Any], str]] = [
     ("accuracy", "models", nf4, WORSE, FAILS),
     ("accuracy", "models", nf4_in_64, WORSE, f"{ONLY_FOR} blocks of 32"),
     ("accuracy", "models", nf4, {"against_int4_interval": None}, OPEN),
+    ("accuracy, divergence", "models", nf4, {"kl_interval": (0.1, 0.2)}, FAILS),
+    ("accuracy, divergence", "models", nf4_in_64, {"kl_interval": None}, f"{OPEN_FOR} blocks of 64"),
     ("accuracy, beside a zero point", "errors", nf4_on_normal, {"interval": (0.03, 0.04)}, FAILS),
     ("accuracy, beside a zero point", "errors", nf4_on_normal, {"interval": (0.01, 0.02)}, OPEN),
     ("complexity of computation", "speeds", nf4, {"over_int4": [0.9] * 8}, HOLDS),
@@ -126,6 +130,8 @@ def test_a_result_that_is_turned_around_turns_its_verdict(
     found = verdicts(changed(plant(), part, chosen, **values))
     assert found.pop(subject) == expected
     others = {name: word for name, word in AS_PLANTED.items() if name != subject}
+    if subject == "accuracy, beside a zero point":  # in the planted records, blocks of any size err the same
+        others["accuracy, beside a zero point of the same size"] = expected
     if subject == "less error than linear, on normal data":  # which is one of the data that NF4 is to adapt to
         others["adaptability"] = f"{ONLY_FOR} uniform, Laplace and Student t, 5 degrees of freedom data"
     assert found == others
@@ -174,8 +180,10 @@ def test_the_sign_of_an_interval() -> None:
 
 
 def test_the_interval_of_a_median_is_that_of_the_sign_test() -> None:
-    """Of 20 independent values from the 6th to the 15th: with n of them below the median binomial, that misses it in
-    2 P(n <= 5) = 4.1 %, and one value less on each side in 11.5 %. Of 5 the whole range, which misses it in 6.3 %.
+    """Of 20 independent values from the 6th to the 15th: with n of them below the median, binomial, that misses it in
+    2 P(n <= 5) = 4.1 %, and one value less on each side in 11.5 %. Of 6 the whole range, which misses it in 3.1 %, and
+    of 5 none, for theirs does in 6.3 %.
     """
     assert median_interval([float(value) for value in range(20, 0, -1)]) == (6.0, 15.0)
-    assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0]) == (1.0, 5.0)
+    assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0, 6.0]) == (1.0, 6.0)
+    assert median_interval([3.0, 1.0, 2.0, 5.0, 4.0]) is None
