@@ -18,7 +18,7 @@ from quant.study.weights import measure_layer, weights_of
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(phase, done, total) while working."""
-SHARES = {"codes": 2, "errors": 12, "layers": 11, "model": 60, "speed": 15}
+SHARES = {"codes": 1, "errors": 14, "baseline": 1, "layers": 9, "model": 61, "speed": 14}
 """The phases in order, and about how much of the time each takes, in percent."""
 PACKAGES = ("numpy", "scipy", "arch", "matplotlib")
 """Versions of what only the study computes or draws with."""
@@ -32,10 +32,10 @@ def run_study(settings: Settings, watch: Watch = lambda phase, done, total: None
     """
     codes, entropies = measure_occupancy(settings, _counter(watch, "codes", settings.seeds))
     errors, magnitudes = measure_errors(settings, _counter(watch, "errors", settings.seeds * len(DISTRIBUTIONS)))
-    runs = 1 + len(settings.formats) * len(settings.block_sizes)
-    scored = _counter(watch, "model", runs * (settings.tokens - 1))
-    subject = open_subject(settings, scored)
+    subject = open_subject(settings, _counter(watch, "baseline", settings.tokens - 1))
     layers = _layers(subject, settings, watch)
+    runs = len(settings.formats) * len(settings.block_sizes)
+    scored = _counter(watch, "model", runs * (settings.tokens - 1))
     models = tuple(measure_models(subject, settings, scored))
     advance = _counter(watch, "speed", settings.rounds * len(settings.block_sizes))
     return Study(
