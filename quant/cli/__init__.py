@@ -15,6 +15,7 @@ from quant.cli.diff import diff_command
 from quant.cli.inspect import inspect_command
 from quant.cli.quantize import quantize_command
 from quant.cli.sensitivity import sensitivity_command
+from quant.cli.study import study_command
 from quant.errors import QuantError
 from quant.evaluate.processes import Processes, joined
 from quant.version import __version__
@@ -51,6 +52,7 @@ app.command("diff")(diff_command)
 app.command("inspect")(inspect_command)
 app.command("quantize")(quantize_command)
 app.command("sensitivity")(sensitivity_command)
+app.command("study")(study_command)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The study of NF4 against linear quantization."""
