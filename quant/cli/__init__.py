@@ -20,7 +20,11 @@ from quant.errors import QuantError
 from quant.evaluate.processes import Processes, joined
 from quant.version import __version__
 
-app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """click's UsageError, of whichever click this typer brings with it: everything that its parser refuses."""
 INTERRUPTED = 130

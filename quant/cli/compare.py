@@ -4,18 +4,31 @@ before the work starts.
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from quant import native
-from quant.cli.options import BlockSize, Dtype, Model, Scale, TrustRemoteCode, check_choices
-from quant.compare import Watch, compare
+from quant.cli.options import (
+    STDOUT,
+    BatchSize,
+    BlockSize,
+    Bos,
+    Dataset,
+    Dtype,
+    JsonFile,
+    Model,
+    Scale,
+    Stride,
+    Text,
+    TrustRemoteCode,
+    Window,
+    check_choices,
+    completing,
+)
+from quant.cli.progress import schemes_bar
+from quant.compare import compare
 from quant.evaluate.limits import check_positions
 from quant.evaluate.processes import Processes, check_whole_models
 from quant.integrations.transformers import load_tokenizer
@@ -32,40 +45,32 @@ EMBEDDED_TEXT_TOKENS = 32768
 """Of the embedded text's 106,793, so that a comparison of all schemes takes under three minutes on two cores."""
 
 PROMPT_TOKENS = 64
-STDOUT = Path("-")
 
 
 def compare_command(
     context: typer.Context,
     model: Model = "reference",
     schemes: Annotated[
-        str | None, typer.Option(help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.")
+        str | None,
+        typer.Option(
+            help=f"Comma-separated, of: {', '.join(VARIANTS)}. Default: all.", autocompletion=completing(*VARIANTS)
+        ),
     ] = None,
     block_size: BlockSize = 64,
     scale: Scale = "absmax",
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Hub dataset to measure on, as ID[:CONFIG[:SPLIT]].")] = None,
+    text: Text = None,
+    dataset: Dataset = None,
     dtype: Dtype = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto to spread over devices.")] = "cpu",
-    window: Annotated[
-        int | None, typer.Option(min=1, help="Tokens per window. Default: 256 for reference, else up to 2048.")
-    ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="Distance of window starts. Default: the window.")] = None,
-    bos: Annotated[
-        str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")
-    ] = "auto",
+    window: Window = None,
+    stride: Stride = None,
+    bos: Bos = "auto",
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Use only so many tokens. Default: 32768 of the embedded text, else all.")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Windows per call. Default: about 2048 tokens' worth.")
-    ] = None,
+    batch_size: BatchSize = None,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate for the timings.")] = 64,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the records to this file; - prints them instead of tables.")
-    ] = None,
+    json_file: JsonFile = None,
     report: Annotated[
         Path | None, typer.Option(help="Write report.html, report.json and report.md into this folder.")
     ] = None,
@@ -73,8 +78,10 @@ def compare_command(
 ) -> None:
     """What does each quantization scheme do to a model: accuracy, size, speed and memory, in one run.
 
-    Examples: `quant compare`, `quant compare ./my-model --schemes w8a16,nf4 --text holdout.txt --json out.json`,
-    `accelerate launch --num_processes 4 -m quant compare ./my-model --device cuda`
+    Examples:
+    * `quant compare`
+    * `quant compare ./my-model --schemes w8a16,nf4 --text holdout.txt --json out.json`
+    * `accelerate launch --num_processes 4 -m quant compare ./my-model --device cuda`
     """
     processes: Processes = context.obj
 
@@ -115,7 +122,7 @@ def compare_command(
         )
 
     request = processes.together(prepare)
-    with _progress(processes.main) as watch:
+    with schemes_bar(processes.main) as watch:
         comparison = compare(request, watch, processes)
     if processes.main:
         _deliver(comparison, json_file, report)
@@ -140,24 +147,3 @@ def _report(comparison: Comparison, record: str) -> dict[str, str]:
     title = f"Quantizing {comparison.model}"
     document = to_markdown(title, comparison_tables(comparison), comparison_notes(comparison))
     return dict(zip(REPORT_NAMES, (to_html(comparison), record, document), strict=True))
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Watch]:
-    """A bar on stderr; nothing where it is not to be shown or stderr is not a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        schemes = progress.add_task("schemes")
-        inner = progress.add_task("loading")
-
-        def watch(what: str, done: int, total: int) -> None:
-            if ":" not in what:
-                progress.update(schemes, completed=done, total=total)
-                progress.reset(
-                    inner, description=f"{what}: loading and generating" if what in VARIANTS else what, total=None
-                )
-            else:
-                progress.update(inner, description=what, completed=done, total=total)
-
-        yield watch

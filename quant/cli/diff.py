@@ -40,7 +40,9 @@ def diff_command(
     Accuracy is compared on the same tokens, window by window; more bytes are a regression, and so is a scheme that is
     missing from the second run. What is not more than chance is called inconclusive, and no regression.
 
-    Examples: `quant diff main.json branch.json`, `quant diff old.json new.json --max-slowdown 20% --markdown`
+    Examples:
+    * `quant diff main.json branch.json`
+    * `quant diff old.json new.json --max-slowdown 20% --markdown`
     """
     if markdown and json_:
         raise QuantError("--markdown and --json are two ways to print one thing: choose one")

@@ -9,7 +9,7 @@ import typer
 
 from quant.checkpoint.manifest import verify
 from quant.checkpoint.summary import summarize
-from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_choices
+from quant.cli.options import BlockSize, Dtype, Model, TrustRemoteCode, check_choices, completing
 from quant.cli.progress import bytes_bar
 from quant.errors import QuantError
 from quant.inspection import size_model
@@ -23,7 +23,10 @@ from quant.variants import OURS, check_variants
 def inspect_command(
     model: Model = "reference",
     scheme: Annotated[
-        str | None, typer.Option(help=f"Show the model after this scheme as well: {', '.join(OURS)}.")
+        str | None,
+        typer.Option(
+            help=f"Show the model after this scheme as well: {', '.join(OURS)}.", autocompletion=completing(*OURS)
+        ),
     ] = None,
     block_size: BlockSize = 64,
     dtype: Dtype = "auto",
@@ -40,8 +43,10 @@ def inspect_command(
     Of a folder that quant quantize wrote: what it stores. With --verify, whether every byte is still what was written:
     a file or tensor that differs is named, and the exit code is 2.
 
-    Examples: `quant inspect phi-3-mini --scheme w8a16`, `quant inspect ./my-model --json`,
-    `quant inspect ./my-model-nf4 --verify`
+    Examples:
+    * `quant inspect phi-3-mini --scheme w8a16`
+    * `quant inspect ./my-model --json`
+    * `quant inspect ./my-model-nf4 --verify`
     """
     check_choices(dtype, block_size)
     if scheme is not None:

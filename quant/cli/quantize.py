@@ -7,7 +7,7 @@ import typer
 
 from quant import native
 from quant.checkpoint_quantization import QuantizedCheckpoint, quantize_checkpoint
-from quant.cli.options import BLOCK_SIZE, SCALE, Dtype, Model, TrustRemoteCode
+from quant.cli.options import BLOCK_SIZE, SCALE, Dtype, Model, TrustRemoteCode, completing
 from quant.cli.progress import bytes_bar
 from quant.convert import counted
 from quant.errors import QuantError
@@ -18,7 +18,9 @@ from quant.variants import OURS
 def quantize_command(
     model: Model,
     out: Annotated[Path, typer.Argument(help="Folder to make; refused where it exists and is not empty.")],
-    scheme: Annotated[str | None, typer.Option(help=f"One of: {', '.join(OURS)}.")] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help=f"One of: {', '.join(OURS)}.", autocompletion=completing(*OURS))
+    ] = None,
     plan: Annotated[
         Path | None,
         typer.Option(help="Mixed precision: the JSON file of quant sensitivity, instead of scheme, blocks and globs."),
@@ -41,8 +43,10 @@ def quantize_command(
 
     OUT appears when it is complete. An interrupted run leaves OUT.partial, which the same command takes up.
 
-    Examples: `quant quantize ./my-model ./my-model-nf4 --scheme nf4`, `quant quantize org/name out --scheme w8a16`,
-    `quant quantize ./my-model out --plan plan.json`
+    Examples:
+    * `quant quantize ./my-model ./my-model-nf4 --scheme nf4`
+    * `quant quantize org/name out --scheme w8a16`
+    * `quant quantize ./my-model out --plan plan.json`
     """
     native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is read
     if plan is not None and any(choice is not None for choice in (scheme, block_size, scale, include, exclude)):

@@ -10,8 +10,23 @@ import typer
 
 from quant import native
 from quant.bit_allocation import Proposal, check_windows, parse_budget, propose
-from quant.cli.compare import STDOUT
-from quant.cli.options import BlockSize, Dtype, Model, Scale, TrustRemoteCode, check_choices
+from quant.cli.options import (
+    STDOUT,
+    BatchSize,
+    BlockSize,
+    Bos,
+    Dataset,
+    Dtype,
+    JsonFile,
+    Model,
+    Scale,
+    Stride,
+    Text,
+    TrustRemoteCode,
+    Window,
+    check_choices,
+    completing,
+)
 from quant.cli.progress import measurements_bar
 from quant.errors import QuantError
 from quant.evaluate.processes import Processes
@@ -45,7 +60,10 @@ def sensitivity_command(
     model: Model = "reference",
     schemes: Annotated[
         str | None,
-        typer.Option(help=f"Comma-separated, of: {', '.join(SCHEMES)}. Default: nf4, with --budget nf4,w8a16."),
+        typer.Option(
+            help=f"Comma-separated, of: {', '.join(SCHEMES)}. Default: nf4, with --budget nf4,w8a16.",
+            autocompletion=completing(*SCHEMES),
+        ),
     ] = None,
     block_size: BlockSize = 64,
     scale: Scale = "absmax",
@@ -59,28 +77,18 @@ def sensitivity_command(
         str | None, typer.Option(help="Find the smallest plan that costs at most so much perplexity: 1% or 0.01.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Write that plan to this file, for quant quantize --plan.")] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text to measure on. Default: the embedded held-out text.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Hub dataset to measure on, as ID[:CONFIG[:SPLIT]].")] = None,
+    text: Text = None,
+    dataset: Dataset = None,
     dtype: Dtype = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    window: Annotated[
-        int | None, typer.Option(min=1, help="Tokens per window. Default: 256 for reference, else up to 2048.")
-    ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="Distance of window starts. Default: the window.")] = None,
-    bos: Annotated[
-        str, typer.Option(help="BOS before each window: auto (as the tokenizer does), always or never.")
-    ] = "auto",
+    window: Window = None,
+    stride: Stride = None,
+    bos: Bos = "auto",
     max_tokens: Annotated[
         int | None, typer.Option(min=2, help="Use only so many tokens. Default: 24577 of the embedded text, else all.")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Windows per call. Default: about 2048 tokens' worth.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the records to this file; - prints them instead of tables.")
-    ] = None,
+    batch_size: BatchSize = None,
+    json_file: JsonFile = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the layers into this file, .svg or .png.")] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -89,8 +97,10 @@ def sensitivity_command(
     With --budget: the smallest mix of the schemes and float that is measured to cost at most so much, and exit code 1
     where there is none.
 
-    Examples: `quant sensitivity`, `quant sensitivity ./my-model --schemes nf4,w8a16 --figure layers.svg`,
-    `quant sensitivity --include '*' --include lm_head --budget 1% --plan plan.json`
+    Examples:
+    * `quant sensitivity`
+    * `quant sensitivity ./my-model --schemes nf4,w8a16 --figure layers.svg`
+    * `quant sensitivity --include '*' --include lm_head --budget 1% --plan plan.json`
     """
     native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
     asked = (DEFAULT if budget is None else DEFAULT_WITH_BUDGET) if schemes is None else schemes

@@ -6,7 +6,7 @@ before. A link is followed; a pipe or a device is written to, not replaced.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,10 +28,8 @@ def check_targets(json_file: Path | None, report: Path | None) -> None:
     if report.is_dir():
         for name in REPORT_NAMES:
             check_file("--report", report / name)
-    elif report.exists():
-        raise QuantError(f"--report {report} is a file: name a folder")
     else:
-        _check_folder("--report", report, report.parent)
+        check_folder("--report", report)
 
 
 def check_file(option: str, path: Path) -> None:
@@ -54,6 +52,17 @@ def _check_folder(option: str, path: Path, folder: Path) -> None:
         raise QuantError(f"{option} {path}: the folder {folder} does not exist or cannot be written to: name another")
 
 
+def check_folder(option: str, folder: Path) -> None:
+    """Check that `write_files` will be able to make `folder`, the value of `option`, or to write into it.
+
+    Raises:
+        QuantError: it is a file, there is no folder to make it in, or no right to write there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise QuantError(f"{option} {folder} is a file: name a folder")
+    _check_folder(option, folder, folder if folder.exists() else folder.resolve().parent)
+
+
 def write_reports(json_file: Path | None, report: Path | None, record: str, contents: Mapping[str, str]) -> None:
     """Write `record` to `json_file`, and `contents`, name -> content of each of `REPORT_NAMES`, to the folder `report`.
 
@@ -61,37 +70,34 @@ def write_reports(json_file: Path | None, report: Path | None, record: str, cont
         QuantError: the disk is full, a folder has gone; nothing is left behind.
     """
     files: dict[Path, str | bytes] = {} if json_file is None else {json_file: record}
-    created = report is not None and not report.exists()
-    try:
-        if report is not None:
-            report.mkdir(exist_ok=True)
-            files.update({report / name: contents[name] for name in REPORT_NAMES})
-        write_files(files)
-    except BaseException as error:
-        if report is not None and created and report.is_dir() and not any(report.iterdir()):
-            report.rmdir()
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise _unwritable(error) from error
-        raise
+    if report is not None:
+        files.update({report / name: contents[name] for name in REPORT_NAMES})
+    write_files(files, [] if report is None else [report])
 
 
-def write_files(contents: Mapping[Path, str | bytes]) -> None:
-    """Write all of `contents`, text as UTF-8.
+def write_files(contents: Mapping[Path, str | bytes], folders: Sequence[Path] = ()) -> None:
+    """Write all of `contents`, text as UTF-8, where `folders` are made first, those that hold others before these.
 
     Raises:
         QuantError: the disk is full, a folder has gone; nothing is left behind.
     """
     data = {path: text.encode() if isinstance(text, str) else text for path, text in contents.items()}
+    made = [folder for folder in folders if not folder.exists()]
     try:
+        for folder in made:
+            folder.mkdir(exist_ok=True)
         with _temporaries(data) as written:
             for temporary, path in written.items():
                 temporary.replace(path)
         for path in filter(_is_special, data):
             path.write_bytes(data[path])
-    except BrokenPipeError:
+    except BaseException as error:
+        for folder in reversed(made):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise _unwritable(error) from error
         raise
-    except OSError as error:
-        raise _unwritable(error) from error
 
 
 def _unwritable(error: OSError) -> QuantError:

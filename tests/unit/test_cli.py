@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from quant import __version__
+from quant.cli import app
 from quant.report.html import to_html
 from quant.report.json_reader import read_comparison
 from quant.variants import VARIANTS
@@ -35,6 +37,44 @@ def test_help_lists_every_scheme_that_the_command_takes(run: Run, monkeypatch: p
     text = " ".join(run("inspect", "--help").out.replace("│", " ").split())
     assert "w8a16, w8a16-full, nf4, nf4-dq, fp4, int4" in text
     assert "bnb" not in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("quant se", ["sensitivity"]),
+        ("quant quantize m out --scheme nf", ["nf4", "nf4-dq"]),
+        ("quant compare --schemes w8a16,f", ["w8a16,fp4"]),
+        ("quant sensitivity --dtype b", ["bfloat16"]),
+        ("quant convert m out --to q", ["quant"]),
+    ],
+)
+def test_the_shell_completes_commands_and_names(
+    run: Run, typed: str, completed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_QUANT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert run().out.split() == completed
+
+
+def test_no_color_has_no_colour_and_a_pipe_no_codes_at_all(
+    run: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By https://no-color.org: bold is no colour."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert "\x1b" not in run("inspect", model_folder).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert set(re.findall(r"\x1b\[([\d;]*)m", run("inspect", model_folder).out)) == {"0", "1"}
+
+
+def test_the_help_of_every_command_has_examples(run: Run) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert len(commands) >= 7
+    for name in commands:
+        text = run(name, "--help").out
+        assert re.search(rf"^ Examples: +\n +\n  • .*quant.* {name}\b", text, re.MULTILINE), text
 
 
 def test_inspect_prints_json_with_integer_bytes(run: Run, model_folder: Path) -> None:

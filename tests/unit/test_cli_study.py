@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quant.cli.study import _progress
+from quant.cli.progress import shares_bar
 from quant.study.page import FIGURES, NAME
 from tests.unit.cli_runner import Run, check_refused
 
@@ -33,8 +33,8 @@ def test_the_quick_study_measures_everything(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--out", "/missing/folder/out"), "--out /missing/folder/out: /missing/folder is no folder"),
-        (("--out", __file__), "is no folder: name another"),
+        (("--out", "/missing/folder/out"), "--out /missing/folder/out: the folder /missing/folder does not exist"),
+        (("--out", __file__), "is a file: name a folder"),
         (("--from", "missing.json"), r"--from missing\.json cannot be read"),
         (("--from", __file__), "is not the JSON of a study"),
         (("--from", "missing.json", "--quick"), "--from measures nothing"),
@@ -54,7 +54,7 @@ def test_a_terminal_sees_the_phase_and_how_far_the_whole_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    with _progress({"codes": 20, "model": 80}) as watch:
+    with shares_bar("study", {"codes": 20, "model": 80}) as watch:
         watch("codes", 4, 4)
         watch("model", 1, 2)
     out, err = capsys.readouterr()
