@@ -99,8 +99,9 @@ def quantize(
         model: any module; layers may be on any device (on meta the result is on meta).
         scheme: `W8A16()`, `NF4(...)`, `FP4(...)` or `INT4(...)`; or, for mixed precision, a plan with one for
             every linear layer: a `MixedPrecision`, or the path of its JSON file (a string has to end in .json).
-        include, exclude: globs on whole dotted names, see `quant.selection`; the output head and tied weights are left
-            alone unless the head is named exactly in `include`. Not with a plan.
+        include: globs of layers to quantize, on whole dotted names (`quant.selection`), default all. The output head is
+            left alone unless it is named here, without wildcards; tied weights always are. Not with a plan.
+        exclude: globs of layers to leave, on top of those. Not with a plan.
 
     Returns:
         `model`. `conversion_report(model)` tells what was converted and what was left.

@@ -69,6 +69,7 @@ def main() -> None:
             if processes.main:
                 _tell(message)
             code = processes.end(code)
+            processes.leave(code)
     except QuantError as error:
         # A launcher that does not say which process this is: each tells of it.
         _tell(str(error))

@@ -15,9 +15,11 @@ Each process loads the whole model. One that is larger than a GPU is spread over
 which is refused here, as is accelerate's own way of sharding models: the rest of a run would measure a part of one.
 """
 
+import atexit
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +114,20 @@ class Processes:
             return code if self.size == 1 else max(self._exchange("end", code))
         except RuntimeError:
             return code
+
+    def leave(self, code: int) -> None:
+        """Of several processes, end this one with `code`; alone, do nothing.
+
+        What was registered to run at the end runs, and then the process is gone: torch and the interpreter are not
+        taken down piece by piece. A thread of gloo's may still hold what the last exchange used, and one that asks for
+        an interpreter that is ending aborts the process (SIGABRT, one launch in hundreds on a busy machine;
+        https://github.com/pytorch/pytorch/pull/179291), after all work was done, and with it the whole launch.
+        """
+        if self.size > 1:
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
     def _exchange(self, step: str, value: Any) -> list[Any]:
         """The `value` of each process, in order of rank, if all are at the same `step`."""

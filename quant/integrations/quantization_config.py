@@ -73,7 +73,8 @@ class QuantConfig(OurConfig):
     """What the configurations of one scheme share; users make one of its subclasses.
 
     Args:
-        include, exclude: globs on whole dotted names, see `quant.quantize`.
+        include: globs of layers to quantize, see `quant.quantize`.
+        exclude: globs of layers to leave.
         quantized_modules: the names of the quantized layers, instead of patterns; saved models have them.
         format_version: of the stored tensors.
         options: those of the scheme.

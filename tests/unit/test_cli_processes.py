@@ -43,6 +43,7 @@ def as_process(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(cli, "joined", joined)
         monkeypatch.setattr("quant.evaluate.processes.dist", Alike(code))
+        monkeypatch.setattr(Processes, "leave", lambda processes, code: None)
 
     return become
 

@@ -18,7 +18,7 @@ from quant.schemes import Scheme
 from tests.strategies import SCHEMES, bits, normal, scheme_id
 
 TABLES = {
-    blockwise: ("_boundary_tensors", "_levels_of_byte"),
+    blockwise: ("_boundary_tensors", "_levels_of_byte", "_ascending_levels"),
     double_quantization: ("dynamic_levels", "_code_of_grid_point"),
 }
 

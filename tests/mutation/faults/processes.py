@@ -11,6 +11,13 @@ SHARED = "tests/unit/evaluate/test_shared_windows.py"
 
 FAULTS = (
     Fault(
+        "a-process-of-several-takes-the-interpreter-down",
+        "evaluate/processes.py",
+        "            os._exit(code)\n",
+        "            return\n",
+        f"{PROCESSES}::test_one_of_several_is_gone_when_what_was_registered_has_run_and_been_written",
+    ),
+    Fault(
         "shares-overlap",
         "evaluate/processes.py",
         "(self.rank + 1) * count // self.size)",

@@ -43,6 +43,7 @@ def main() -> None:
             except QuantError as error:
                 outcome = str(error)
             sys.stdout.write(f"{name}, {processes.rank} of {processes.size}: {outcome}\n")
+        processes.leave(processes.end(0))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 real ones are in `tests/unit/test_launched.py`.
 """
 
+import atexit
+import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -200,6 +203,20 @@ def test_a_launcher_tells_each_process_its_place(
         assert not processes.main
         assert group.calls == [("gloo", 5, 8)]
     assert group.calls == [("gloo", 5, 8), "destroyed"]
+
+
+def test_one_of_several_is_gone_when_what_was_registered_has_run_and_been_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: done.append("registered"))
+    monkeypatch.setattr(os, "_exit", done.append)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, SimpleNamespace(flush=lambda name=name: done.append(name)))
+    ALONE.leave(3)
+    assert done == []
+    Processes(1, 2).leave(3)
+    assert done == ["registered", "stdout", "stderr", 3]
 
 
 @pytest.mark.usefixtures("launched")
