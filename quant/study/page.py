@@ -7,6 +7,7 @@ The page is a function of the records: the same records give the same bytes. Sen
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from quant.errors import QuantError
@@ -18,6 +19,7 @@ from quant.study.figures_of_data import draw_levels, draw_magnitude, draw_occupa
 from quant.study.figures_of_models import draw_layers, draw_model, draw_speed
 from quant.study.levels import OFFSET, constructed_sigma
 from quant.study.records import Study, from_plain, to_plain
+from quant.study.settings import Settings
 from quant.study.tables import all_tables
 
 if TYPE_CHECKING:
@@ -78,6 +80,20 @@ def figures(study: Study) -> dict[str, str]:
         return {f"{NAME}/{name}.svg": to_svg(draw(study)) for name, draw in FIGURES.items()}
 
 
+def shortened(study: Study) -> list[str]:
+    """What settings of a whole run the study does not have, in words: none if it is one."""
+    whole = json.loads(json.dumps(asdict(Settings())))
+    here = study.settings
+    found = [
+        f"{name} {here[name]} for {'all' if value is None else value}"
+        for name, value in whole.items()
+        if here[name] != value
+    ]
+    timed = {speed.block_size for speed in study.speeds}
+    missing = [size for size in here["block_sizes"] if size not in timed]
+    return found + ([f"no timings in blocks of {', '.join(map(str, missing))}"] if missing else [])
+
+
 def to_page(study: Study) -> str:
     """The page as Markdown."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
@@ -93,6 +109,7 @@ def to_page(study: Study) -> str:
     page = environment.get_template(f"{NAME}.md.jinja").render(
         study=study,
         name=NAME,
+        shortened=shortened(study),
         verdicts=judge_claims(study),
         of_scales=judge_scales(study),
         tables=all_tables(study),

@@ -143,7 +143,7 @@ class Support:
 @dataclass(frozen=True)
 class Study:
     """All of it. environment: as `quant.evaluate.fingerprint`, with the libraries that only the study uses; settings:
-    fields of `Settings`; float_perplexity, float_bytes, float_tokens_per_second: of the unquantized model.
+    fields of `Settings`; float_perplexity, float_bytes: of the unquantized model.
     """
 
     environment: dict[str, Any]

@@ -1,8 +1,9 @@
 """A study with made-up records, in which NF4 wins everywhere by a round figure, for tests to turn around."""
 
 import itertools
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from quant.study.distributions import DISTRIBUTIONS
@@ -10,14 +11,13 @@ from quant.study.errors import MAGNITUDE_EDGES
 from quant.study.formats import AFFINE, FORMATS, PLAIN
 from quant.study.levels import cells
 from quant.study.records import Code, Entropy, Error, Layer, Magnitude, Model, Speed, Study, Support
+from quant.study.settings import QUICK
 
 SIZES = (32, 64)
 LAYERS = ("model.layers.0.mlp.down_proj", "model.layers.0.self_attn.qkv_proj")
 ENVIRONMENT = {"cpu": "a CPU", "threads": 1, "scored_tokens": 640, "window": 32, "versions": {"torch": "2.13.0"}}
-SETTINGS = {
-    **{"block_sizes": list(SIZES), "block_size": 64, "seeds": 4, "weights": 4096, "resamples": 50, "tokens": 641},
-    **{"window": 32, "rounds": 2, "prompt_tokens": 8, "new_tokens": 3},
-}
+SETTINGS: dict[str, Any] = json.loads(json.dumps(asdict(replace(QUICK, block_sizes=SIZES))))
+"""As a file has them."""
 
 
 def around(value: float, width: float = 0.01) -> tuple[float, float]:

@@ -3,14 +3,16 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from quant.errors import QuantError
 from quant.study.chart import drawing, to_svg
-from quant.study.page import FIGURES, NAME, read_json, to_files, to_json, to_page
+from quant.study.page import FIGURES, NAME, read_json, shortened, to_files, to_json, to_page
 from quant.study.records import Study
+from quant.study.settings import Settings
 from tests.unit.cli_runner import Run
 from tests.unit.study.planted import changed, plant
 
@@ -38,6 +40,21 @@ def test_other_records_give_another_page_and_another_figure(files: dict[str, str
     assert to_page(other) != files[f"{NAME}.md"]
     with drawing():
         assert to_svg(FIGURES["sqnr"](other)) != files[f"{NAME}/sqnr.svg"]
+
+
+def test_a_run_that_measured_less_says_so(files: dict[str, str]) -> None:
+    study = plant()
+    whole = replace(study, settings=json.loads(json.dumps(asdict(Settings()))))
+    sizes = whole.settings["block_sizes"]
+    timed = tuple(replace(study.speeds[0], block_size=size) for size in sizes)
+    assert shortened(replace(whole, speeds=timed)) == []
+    assert shortened(replace(whole, speeds=timed[1:])) == [f"no timings in blocks of {sizes[0]}"]
+    less = replace(whole, speeds=timed, settings={**whole.settings, "tokens": 641})
+    assert shortened(less) == ["tokens 641 for 32768"]
+    said = re.search(r"measured less than a whole one\*\*: (.*)\. Its", files[f"{NAME}.md"])
+    assert said
+    assert said[1].split("; ") == shortened(study)
+    assert "layers 2 for all" in shortened(study)
 
 
 def test_every_figure_is_on_the_page_with_words_for_those_who_do_not_see_it(files: dict[str, str]) -> None:
