@@ -133,12 +133,23 @@ def test_a_scheme_that_could_not_be_made_any_more_is_missing_with_its_reason() -
     [(False, True, Verdict.REGRESSION), (True, False, Verdict.PASS), (True, True, Verdict.INCONCLUSIVE)],
 )
 def test_a_token_of_probability_0(before: bool, after: bool, verdict: Verdict) -> None:
-    broken = with_result(1, window_losses=(*LOSSES[:-1], math.nan), perplexity=None, perplexity_ratio=None)
-    found = diff(broken if before else RUN, broken if after else RUN)
+    broken, other = (
+        with_result(1, window_losses=(first, *LOSSES[1:-1], math.nan), perplexity=None, perplexity_ratio=None)
+        for first in (3.5, 3.6)
+    )
+    found = diff(broken if before else RUN, other if after else RUN)
     check = found.schemes[1].checks[0]
     assert check.verdict is verdict
     assert "not finite" in check.text
     assert found.schemes[1].perplexity_change is None
+
+
+def test_a_broken_model_that_is_the_same_has_not_changed() -> None:
+    """A file holds null for what is not finite, and reads as NaN, which equals nothing."""
+    broken = with_result(1, window_losses=(*LOSSES[:-1], math.nan), window_kl=(math.nan,) * 25, kl_mean=None)
+    found = diff(broken, broken)
+    assert found.schemes[1].verdict is Verdict.PASS
+    assert not any(check.changed for check in found.schemes[1].checks)
 
 
 @pytest.mark.parametrize(
