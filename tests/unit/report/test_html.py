@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
@@ -289,7 +290,7 @@ def test_layers_without_an_error_are_not_drawn_and_cost_no_page() -> None:
     with drawing():
         figure = error_by_layer(comparison)
     assert figure is not None
-    points = {axes.get_title(): [list(line.get_ydata()) for line in axes.lines] for axes in figure.axes}
+    points = {axes.get_title(): [np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes}
     assert points == {"mlp.down_proj": [[40.0, 41.0, 42.0]], "self_attn.o_proj": [[]]}
 
 
