@@ -129,15 +129,26 @@ def compare_command(
 
 
 def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None) -> None:
-    """Write the files, then print: a reader that closes the pipe must not cost the files."""
-    tables, notes = comparison_tables(comparison), comparison_notes(comparison)
+    """Write the files, then print: a reader that closes the pipe must not cost the files.
+
+    Nor must a figure that cannot be drawn cost what took hours to measure: the record is written and printed without
+    the report, and what went wrong is raised afterwards.
+    """
     record = comparison_json(comparison)
-    contents = {} if report is None else _report(comparison, record)
+    contents: dict[str, str] = {}
+    failure: Exception | None = None
+    try:
+        if report is not None:
+            contents = _report(comparison, record)
+    except Exception as error:  # whatever it is
+        report, failure = None, error
     write_reports(None if json_file == STDOUT else json_file, report, record, contents)
     if json_file == STDOUT:
         typer.echo(record, nl=False)
     else:
-        print_report(make_console(), tables, notes)
+        print_report(make_console(), comparison_tables(comparison), comparison_notes(comparison))
+    if failure is not None:
+        raise failure
 
 
 def _report(comparison: Comparison, record: str) -> dict[str, str]:

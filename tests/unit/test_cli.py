@@ -11,10 +11,13 @@ import typer
 
 from quant import __version__
 from quant.cli import app
+from quant.records import Comparison
 from quant.report.html import to_html
+from quant.report.json_file import comparison_json
 from quant.report.json_reader import read_comparison
 from quant.variants import VARIANTS
 from tests.unit.cli_runner import QUICK, Outcome, Run, subprocess_run
+from tests.unit.report.samples import COMPARISON
 
 pytestmark = pytest.mark.usefixtures("quick_comparisons")
 
@@ -153,6 +156,35 @@ def test_a_reader_that_closes_the_pipe_does_not_cost_the_files(
     monkeypatch.setattr("quant.cli.compare.print_report", closed)
     assert compare_once(run, model_folder, text_file, "--json", tmp_path / "out.json").code == 1
     assert (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("target", ["out.json", "-"])
+def test_a_figure_that_cannot_be_drawn_does_not_cost_the_record(
+    target: str,
+    run: Run,
+    model_folder: Path,
+    text_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The failure is told all the same, and no half of a report is left."""
+
+    def undrawable(_: Comparison) -> str:
+        raise ZeroDivisionError("no such figure")
+
+    def measured(*_: object) -> Comparison:
+        return COMPARISON
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quant.cli.compare.compare", measured)
+    monkeypatch.setattr("quant.report.html.to_html", undrawable)
+    with pytest.raises(ZeroDivisionError, match="no such figure"):
+        compare_once(run, model_folder, text_file, "--json", target, "--report", "report")
+    files = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert files == ({} if target == "-" else {target: comparison_json(COMPARISON)})
+    printed = capsys.readouterr().out
+    assert printed == comparison_json(COMPARISON) if target == "-" else "Accuracy" in printed
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -133,12 +133,23 @@ def test_a_scheme_that_could_not_be_made_any_more_is_missing_with_its_reason() -
     [(False, True, Verdict.REGRESSION), (True, False, Verdict.PASS), (True, True, Verdict.INCONCLUSIVE)],
 )
 def test_a_token_of_probability_0(before: bool, after: bool, verdict: Verdict) -> None:
-    broken = with_result(1, window_losses=(*LOSSES[:-1], math.nan), perplexity=None, perplexity_ratio=None)
-    found = diff(broken if before else RUN, broken if after else RUN)
+    broken, other = (
+        with_result(1, window_losses=(first, *LOSSES[1:-1], math.nan), perplexity=None, perplexity_ratio=None)
+        for first in (3.5, 3.6)
+    )
+    found = diff(broken if before else RUN, other if after else RUN)
     check = found.schemes[1].checks[0]
     assert check.verdict is verdict
     assert "not finite" in check.text
     assert found.schemes[1].perplexity_change is None
+
+
+def test_a_broken_model_that_is_the_same_has_not_changed() -> None:
+    """A file holds null for what is not finite, and reads as NaN, which equals nothing."""
+    broken = with_result(1, window_losses=(*LOSSES[:-1], math.nan), window_kl=(math.nan,) * 25, kl_mean=None)
+    found = diff(broken, broken)
+    assert found.schemes[1].verdict is Verdict.PASS
+    assert not any(check.changed for check in found.schemes[1].checks)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +227,62 @@ def test_speeds_of_other_conditions_are_refused() -> None:
     for what, other in others.items():
         with pytest.raises(QuantError, match=f"speeds of these runs cannot be compared, they differ in {what}: "):
             diff(RUN, other, max_slowdown=0.2)
-        assert not diff(RUN, other).regressed
+        if not what.startswith("device"):
+            assert not diff(RUN, other).regressed
     with pytest.raises(QuantError, match="w8a16 has no decoding speed"):
         diff(RUN, with_result(1, tokens_per_second=None), max_slowdown=0.2)
+
+
+@pytest.mark.parametrize(("then", "now"), [("cpu", "H100"), ("H100", "cpu")])
+def test_a_cpu_is_not_held_to_a_gpu(then: str, now: str) -> None:
+    before, after = (replace(RUN, environment=replace(ENVIRONMENT, device=device)) for device in (then, now))
+    with pytest.raises(QuantError, match=f"accuracy .* differ in device: {then} and {now}, .* not on GPUs"):
+        diff(before, after)
+    assert (
+        diff(before, after, sizes_only=True)
+        .notes[0]
+        .startswith(f"accuracy was not judged, not comparable: device: {then}")
+    )
+    gpu, other = (replace(RUN, environment=replace(ENVIRONMENT, device=device)) for device in ("H100", "A100"))
+    assert not diff(gpu, other).regressed
+
+
+def rounded(
+    kl: float, dtype: str = "float32", scheme: float = 1e-6, baseline: float = 1e-7
+) -> tuple[Comparison, Comparison]:
+    """`RUN`, and it on another machine: losses of windows moved by so many nats, up and down; KL by `kl` everywhere."""
+    assert INT8.window_losses is not None
+    run = replace(RUN, environment=replace(ENVIRONMENT, dtype=dtype))
+    signs = [(-1) ** window for window in range(25)]
+    of_float = tuple(loss + sign * baseline for loss, sign in zip(LOSSES, signs, strict=True))
+    of_scheme = tuple(loss + sign * scheme for loss, sign in zip(INT8.window_losses, signs, strict=True))
+    kls = tuple(3.25e-5 + kl for _ in LOSSES)
+    return run, with_result(1, with_result(0, run, window_losses=of_float), window_losses=of_scheme, window_kl=kls)
+
+
+VARIANCE = (24 * 500**2 + 345**2) / 12_345
+"""Of a token, for each squared nat that windows moved by."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scheme", "baseline", "added"),
+    [
+        pytest.param("float32", 1e-6, 1e-7, VARIANCE * (1e-12 + 1e-14) / 2, id="as it moved"),
+        pytest.param("float32", 1e-4, 1e-7, VARIANCE * (1e4 + 1) * 1e-14 / 2, id="no more than rounding can"),
+        pytest.param("bfloat16", 1e-4, 1e-5, VARIANCE * 3 * 1e-10 / 2, id="of 16 bits"),
+    ],
+)
+def test_a_divergence_grows_by_what_rounding_adds(dtype: str, scheme: float, baseline: float, added: float) -> None:
+    """A thousandth below that is inconclusive, and above it a regression; of the same in every window s is 0."""
+    for kl, verdict in ((0.999 * added, "inconclusive"), (1.001 * added, "regression")):
+        check = diff(*rounded(kl, dtype, scheme, baseline)).schemes[1].checks[1]
+        assert (check.name, check.verdict.value) == ("KL divergence", verdict)
+        assert (f"of which rounding may be {added:+.2e} nats" in check.text) is (verdict == "inconclusive")
+
+
+def test_nothing_is_taken_off_where_the_baseline_is_the_same() -> None:
+    assert diff(*rounded(1e-13, baseline=0.0)).schemes[1].checks[1].verdict is Verdict.REGRESSION
+    assert diff(*rounded(1e-13)).schemes[1].checks[1].verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0, -0.2, 20.0, math.nan])
@@ -229,11 +293,12 @@ def test_a_limit_that_is_none_is_refused(limit: float) -> None:
 
 def test_how_the_runs_differ_is_told() -> None:
     environment = replace(ENVIRONMENT, threads=8, versions={"python": "3.11.7", "torch": "2.14.0", "new": "1"})
-    other = with_result(1, replace(RUN, environment=environment, model="other"), block_size=128)
+    other = with_result(1, replace(RUN, environment=environment, model="other"), block_size=128, scale="mse")
     assert diff(RUN, other).notes == (
         "the models have different names: my-model and other",
         "measured under different conditions: threads: 2 and 8; torch: 2.13.0 and 2.14.0; new: none and 1",
         "w8a16 was in blocks of None, and is in blocks of 128",
+        "w8a16 had its scales from None, and has them from mse",
     )
 
 

@@ -28,7 +28,9 @@ def accuracy_against_size(comparison: Comparison) -> Figure | None:
         interval = result.perplexity_ratio_ci
         reach = None
         if interval is not None and all(map(finite, interval)):
-            reach = [[change - _percent(interval[0])], [_percent(interval[1]) - change]]
+            # Of a skewed bootstrap the interval need not hold the value.
+            low, high = (_percent(end) for end in interval)
+            reach = [[max(0.0, change - low)], [max(0.0, high - change)]]
         axes.errorbar(
             [(result.footprint_bytes or 0) / 1e6],
             [change],

@@ -36,9 +36,11 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
     panels = figure.subplots(count, columns, sharey=True, squeeze=False)
     for axes, (kind, blocks) in zip(panels.flat, kinds.items(), strict=False):
         for result in drawn:
-            points = [(blocks[name], value) for name, value in result.layer_sqnr.items() if name in blocks]
-            places, values = zip(*(point for point in points if finite(point[1])), strict=True) if points else ((), ())
-            axes.plot(places, values, linewidth=1.2, label=result.scheme, **{**look(result.scheme), "markersize": 5})
+            # A projection that was initialised with zeros, or weights that were quantized before, have no error: an
+            # infinite SQNR. That may be all that a scheme has in a panel, which then still names it.
+            drawable = {blocks[n]: value for n, value in result.layer_sqnr.items() if n in blocks and finite(value)}
+            style = {**look(result.scheme), "markersize": 5}
+            axes.plot(list(drawable), list(drawable.values()), linewidth=1.2, label=result.scheme, **style)
         axes.set_title(_drawable(kind)[-28:])
         axes.set_xlim(min(blocks.values()) - 0.5, max(blocks.values()) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))

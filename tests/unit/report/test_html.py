@@ -3,19 +3,25 @@ bytes for the same records.
 """
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 from quant.evaluate.loss_profile import PositionBin
 from quant.records import Comparison, Result
 from quant.report import descriptions
+from quant.report.figures.accuracy import accuracy_against_size
+from quant.report.figures.layers import error_by_layer
 from quant.report.html import to_html
 from quant.report.palette import DARK, LIGHT
+from quant.report.svg import drawing
 from quant.report.tables import comparison_notes, comparison_tables
 from quant.variants import VARIANTS
 from tests.unit.report.samples import BASELINE, COMPARISON, INT8, MISSING
@@ -100,6 +106,8 @@ def test_it_tells_what_was_measured_and_how_to_repeat_it(page: Page) -> None:
         assert note in text
     for sentence in descriptions.summary(COMPARISON):
         assert sentence in text
+    assert "same on every CPU;" not in text
+    assert "float parts of a model differ in the last bits. GPUs round otherwise" in text
     assert ("quant compare my-model --json out.json") in [text for _, text in page.all("pre")]
     assert [text for _, text in page.all("dd")][:3] == ["my-model", "float32", "cpu"]
     samples = [text for attributes, text in page.all("section") if attributes.get("class") == "sample"]
@@ -270,3 +278,30 @@ def test_what_is_not_there_is_not_drawn(results: tuple[Result, ...]) -> None:
     Page(html)
     assert len(names_drawn(html)) < FIGURES
     assert "There is nothing to draw" in html
+
+
+def test_layers_without_an_error_are_not_drawn_and_cost_no_page() -> None:
+    """A projection that was initialised with zeros has an infinite SQNR: here all that a scheme has in one panel."""
+    sqnr = {f"model.layers.{block}.mlp.down_proj": 40.0 + block for block in range(3)}
+    zeros = {f"model.layers.{block}.self_attn.o_proj": math.inf for block in range(3)}
+    comparison = replace(COMPARISON, results=(BASELINE, replace(INT8, layer_sqnr=sqnr | zeros)))
+    texts = [text for _, text in Page(to_html(comparison)).all("text")]
+    assert [texts.count(kind) for kind in ("mlp.down_proj", "self_attn.o_proj")] == [1, 1]
+    with drawing():
+        figure = error_by_layer(comparison)
+    assert figure is not None
+    points = {axes.get_title(): [np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes}
+    assert points == {"mlp.down_proj": [[40.0, 41.0, 42.0]], "self_attn.o_proj": [[]]}
+
+
+@pytest.mark.parametrize(("interval", "ends"), [((1.002, 1.003), (0.1, 0.3)), ((0.998, 0.999), (-0.2, 0.1))])
+def test_an_interval_that_does_not_hold_its_value_is_drawn(
+    interval: tuple[float, float], ends: tuple[float, float]
+) -> None:
+    """As a percentile bootstrap of skewed losses may give one: the bar ends at the value."""
+    result = replace(INT8, perplexity_ratio=1.001, perplexity_ratio_ci=interval)
+    with drawing():
+        figure = accuracy_against_size(replace(COMPARISON, results=(BASELINE, result)))
+    assert figure is not None
+    (bars,) = [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
+    assert bars.get_segments()[0][:, 1] == pytest.approx(ends)
