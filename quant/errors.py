@@ -8,3 +8,7 @@ into one line and exit code 2, so that a real bug keeps its traceback.
 
 class QuantError(ValueError):
     """Bad input. The message names the thing (layer, file, option), what is wrong with it and the remedy."""
+
+
+class BrokenLogitsError(QuantError):
+    """A model's logits hold NaN or infinite values: for who tries schemes out, one that breaks the model."""

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from quant.errors import QuantError
@@ -35,10 +36,14 @@ class Provenance:
 
     Attributes:
         model: as it was asked for; budget: what the perplexity might grow by, 0.01 is 1 %.
-        fingerprint: what it was measured on and with, the fields of `quant.evaluate.fingerprint.Fingerprint`.
+        fingerprint: what it was chosen on and with, the fields of `quant.evaluate.fingerprint.Fingerprint`.
         predicted_ratio: the quantized model's perplexity over the float model's, from single layers.
         measured_ratio, measured_ratio_ci: the same of the whole plan, measured, with its 95 % interval.
         bytes_before, bytes_after: of the weights of the layers that were measured.
+        held_to: what it was measured on and with, windows that had no part in the choice; None in files of before,
+            where it is the text that the plan was chosen on.
+        tried: plans that were measured to choose it; looks: plans that were held to these other windows, this one the
+            last. Of several looks the interval is a little on the good side. None in files of before.
     """
 
     model: str
@@ -49,6 +54,9 @@ class Provenance:
     measured_ratio_ci: tuple[float, float]
     bytes_before: int
     bytes_after: int
+    held_to: Mapping[str, Any] | None = None
+    tried: int | None = None
+    looks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class MixedPrecision:
     """The scheme of each linear layer of a model, None where it stays float.
 
     Args:
-        layers: whole dotted name -> scheme, of every linear layer.
+        layers: whole dotted name -> scheme, of every linear layer; copied, and read-only afterwards.
         provenance: how it was found, if it was.
 
     Raises:
@@ -70,6 +78,11 @@ class MixedPrecision:
         for name, scheme in self.layers.items():
             if not isinstance(name, str) or not isinstance(scheme, Scheme | None):
                 raise QuantError(f"{name!r}: {scheme!r} is not the name of a layer and its scheme or None")
+        object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A view of a dict can be neither pickled nor copied deeply.
+        return type(self), (dict(self.layers), self.provenance)
 
     @classmethod
     def read(cls, path: str | Path) -> "MixedPrecision":
@@ -148,15 +161,19 @@ def scheme_from_dict(entry: Any, where: str) -> Scheme:
 
 
 def _read_provenance(content: Any) -> Provenance:
-    fields = {field.name for field in dataclasses.fields(Provenance)}
+    optional = {field.name for field in dataclasses.fields(Provenance) if field.default is None}
+    fields = {field.name for field in dataclasses.fields(Provenance)} - optional
     if not isinstance(content, dict):
         raise QuantError(f'"provenance" is {content!r}: leave it out, or copy it from a file that quant wrote')
-    _check_fields("its provenance", content, fields, set())
+    _check_fields("its provenance", content, fields, optional)
     interval = content["measured_ratio_ci"]
     numbers = [content[name] for name in ("budget", "predicted_ratio", "measured_ratio", "bytes_before", "bytes_after")]
+    numbers += [content[name] for name in ("tried", "looks") if content.get(name) is not None]
     if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, [*numbers, *interval])):
         raise QuantError("its provenance has something else than numbers: leave it out, or copy it as quant wrote it")
-    if not isinstance(content["model"], str) or not isinstance(content["fingerprint"], dict):
+    fingerprints = [content["fingerprint"]]
+    fingerprints += [content["held_to"]] if content.get("held_to") is not None else []
+    if not isinstance(content["model"], str) or not all(isinstance(found, dict) for found in fingerprints):
         raise QuantError("its provenance has no model or no fingerprint: leave it out, or copy it as quant wrote it")
     return Provenance(**{**content, "measured_ratio_ci": (interval[0], interval[1])})
 

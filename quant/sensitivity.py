@@ -11,8 +11,10 @@ bit afterwards (`quant.convert.quantized_for_a_while`). The baseline's logits ar
 run over the text for each layer, kind and scheme: for a model of n layers about n times what `quant compare` takes for
 a scheme, and no second model in memory.
 
+Layers whose quantization makes the logits NaN or infinite are recorded as such, with infinite figures: they rank first.
+
 Refused: a text whose logits do not fit in memory (`Baseline` would recompute them with the model that is being
-changed), and models that are already quantized.
+changed) or in which a token is impossible for the float model, and models that are already quantized.
 """
 
 import math
@@ -20,19 +22,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from quant.convert import quantized_for_a_while
-from quant.errors import QuantError
+from quant.errors import BrokenLogitsError, QuantError
 from quant.evaluate.divergence import LIMIT_BYTES, Baseline
 from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.limits import vocabulary_size
 from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
+from quant.evaluate.statistics import Estimate, exp
 from quant.evaluate.windows import TokenWindows
 from quant.schemes import Scheme
 from quant.selection import select
 
 ALL = "all"
 """The kind of all measured layers together."""
+_INFINITE = Estimate(math.inf, None, "the logits of a quantized model hold NaN or infinite values")
+BROKEN = PairedAccuracy(math.inf, math.inf, math.inf, _INFINITE, _INFINITE, top1_agreement=0.0)
+"""Of a model whose logits hold NaN or infinite values, whichever they are."""
 
 Watch = Callable[[str, int, int], None]
 """Called as watch(what, done, total) before each measurement."""
@@ -78,24 +86,68 @@ class Sensitivities:
     kinds: tuple[Sensitivity, ...]
     left: dict[str, str]
 
+    @property
+    def labels(self) -> dict[Scheme, str]:
+        """What to call each scheme; see `scheme_labels`."""
+        return scheme_labels(one.scheme for one in (*self.layers, *self.kinds))
+
+    def added_up(self, scheme: Scheme) -> float:
+        """The perplexity ratio of all layers in `scheme` if what they cost alone adds up, in nats."""
+        return exp(sum(one.loss_increase for one in self.layers if one.scheme == scheme))
+
+
+def scheme_labels(schemes: Iterable[Scheme]) -> dict[Scheme, str]:
+    """The name of each scheme, with the options by which it differs from others of that name."""
+    distinct = dict.fromkeys(schemes)
+    labels = {}
+    for scheme in distinct:
+        others = [other.options for other in distinct if other.name == scheme.name]
+        differing = [
+            f"{key}={value}" for key, value in scheme.options.items() if any(o.get(key) != value for o in others)
+        ]
+        labels[scheme] = " ".join([scheme.name, *differing])
+    return labels
+
+
+def most_scored(config: Any, dtype: torch.dtype, limit_bytes: int = LIMIT_BYTES) -> int | None:
+    """Tokens whose logits fit `limit_bytes`, by the vocabulary that `config` says; None where it does not."""
+    vocabulary = vocabulary_size(config)
+    return None if vocabulary is None else limit_bytes // (vocabulary * dtype.itemsize)
+
+
+def check_logits(config: Any, dtype: torch.dtype, scored: int, limit_bytes: int = LIMIT_BYTES) -> None:
+    """What `kept_baseline` refuses, as far as it can be told without the model.
+
+    Raises:
+        QuantError: the logits of `scored` tokens take more than `limit_bytes`.
+    """
+    most = most_scored(config, dtype, limit_bytes)
+    if most is not None and scored > most:
+        needed = scored * dtype.itemsize * (vocabulary_size(config) or 0)
+        raise QuantError(
+            f"the logits of {scored:,} tokens take {needed:,} bytes, more than {limit_bytes:,}: use --max-tokens "
+            f"{most} or less"
+        )
+
 
 def kept_baseline(model: Any, windows: TokenWindows, batch_size: int = 8, limit_bytes: int = LIMIT_BYTES) -> Baseline:
     """The float model's losses and logits, in memory.
 
     Raises:
-        QuantError: they take more than `limit_bytes`, or what `Baseline` refuses.
+        QuantError: they take more than `limit_bytes`, a token has probability 0, to which nothing has a finite ratio,
+            or what `Baseline` refuses.
     """
-    vocabulary = vocabulary_size(getattr(model, "config", None))
-    if vocabulary is not None:
-        per_token = vocabulary * next(model.parameters()).element_size()
-        if windows.scored * per_token > limit_bytes:
-            raise QuantError(
-                f"the logits of {windows.scored:,} tokens take {windows.scored * per_token:,} bytes, more than "
-                f"{limit_bytes:,}: use --max-tokens {limit_bytes // per_token} or less"
-            )
+    check_logits(getattr(model, "config", None), next(model.parameters()).dtype, windows.scored, limit_bytes)
     baseline = Baseline(model, windows, batch_size, limit_bytes)
     if baseline.keeps_model:
         raise QuantError(f"the logits of {windows.scored:,} tokens take more than {limit_bytes:,} bytes: use fewer")
+    impossible = (~torch.isfinite(baseline.losses)).nonzero()[:, 0].tolist()
+    if impossible:
+        raise QuantError(
+            f"the float model gives {len(impossible)} of {windows.scored:,} tokens probability 0, the first is token "
+            f"{impossible[0] + 1}, id {int(windows.ids[impossible[0] + 1])}: there is no perplexity to compare with, "
+            "use another text"
+        )
     return baseline
 
 
@@ -120,9 +172,9 @@ def measure_sensitivities(
     selection = select(model, include, exclude)
     groups = [*((layer, (layer,)) for layer in selection.chosen), *kinds_of(selection.chosen).items()]
     work = [(scheme, what, names) for scheme in schemes for what, names in groups]
-    measured = []
+    labels, measured = scheme_labels(schemes), []
     for done, (scheme, what, names) in enumerate(work):
-        watch(f"{scheme.name}: {what}", done, len(work))
+        watch(f"{labels[scheme]}: {what}", done, len(work))
         measured.append(measure_together(what, model, baseline, names, scheme))
     watch("done", len(work), len(work))
     ranked = sorted(measured, key=lambda one: (schemes.index(one.scheme), -one.accuracy.kl.value))
@@ -140,11 +192,19 @@ def measure_together(what: str, model: Any, baseline: Baseline, names: Sequence[
     """Measure `model` with the layers called `names` quantized; it is unchanged afterwards. what: their name to show.
 
     Raises:
-        QuantError: a layer cannot be quantized, or the model's logits become NaN or infinite.
+        QuantError: a layer cannot be quantized.
     """
     with quantized_for_a_while(model, dict.fromkeys(names, scheme)) as report:
-        accuracy = paired_accuracy(baseline.measurement, baseline.compare(model))
+        accuracy = accuracy_beside(baseline, model)
     return Sensitivity(what, tuple(names), scheme, accuracy, report.bytes_before, report.bytes_after)
+
+
+def accuracy_beside(baseline: Baseline, model: Any) -> PairedAccuracy:
+    """Of `model`, run over the windows of `baseline`: `BROKEN` where its logits hold NaN or infinite values."""
+    try:
+        return paired_accuracy(baseline.measurement, baseline.compare(model))
+    except BrokenLogitsError:
+        return BROKEN
 
 
 def kinds_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
-"""`quant sensitivity`: which layers cost the most accuracy, and the smallest mixed precision within a budget.
+"""`quant sensitivity`: which layers cost the most accuracy, and a small mixed precision within a budget.
 
+With a budget, layers are measured and the plan is chosen on the first half of the windows, and held to the other half.
 Files are written at the end; the places they go to are checked before the work starts.
 """
 
@@ -29,6 +30,7 @@ from quant.cli.options import (
 )
 from quant.cli.progress import measurements_bar
 from quant.errors import QuantError
+from quant.evaluate.divergence import LIMIT_BYTES
 from quant.evaluate.processes import Processes
 from quant.integrations.transformers import build_on_meta, load_tokenizer, quiet_transformers
 from quant.report.files import check_file, write_files
@@ -44,7 +46,7 @@ from quant.report.sensitivity_figure import check_figure, sensitivity_figure
 from quant.report.terminal import make_console, print_report
 from quant.schemes import SCHEMES, Scheme
 from quant.selection import select
-from quant.sensitivity import Sensitivities, kept_baseline, measure_sensitivities
+from quant.sensitivity import Sensitivities, check_logits, kept_baseline, measure_sensitivities, most_scored
 from quant.sources import Source, check_window, cut_windows, open_source, read_text
 from quant.variants import BASELINE, load_variant, scheme_of
 
@@ -74,7 +76,7 @@ def sensitivity_command(
         list[str] | None, typer.Option(help="Glob of layers to leave, besides head and tied ones; repeatable.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Find the smallest plan that costs at most so much perplexity: 1% or 0.01.")
+        str | None, typer.Option(help="Find a small plan that costs at most so much perplexity: 1% or 0.01.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Write that plan to this file, for quant quantize --plan.")] = None,
     text: Text = None,
@@ -85,7 +87,8 @@ def sensitivity_command(
     stride: Stride = None,
     bos: Bos = "auto",
     max_tokens: Annotated[
-        int | None, typer.Option(min=2, help="Use only so many tokens. Default: 24577 of the embedded text, else all.")
+        int | None,
+        typer.Option(min=2, help="Use only so many tokens. Default: 24577 of the embedded text or what fits."),
     ] = None,
     batch_size: BatchSize = None,
     json_file: JsonFile = None,
@@ -94,8 +97,8 @@ def sensitivity_command(
 ) -> None:
     """Which layers cost the most accuracy: each layer, and each kind of layer, quantized alone and measured.
 
-    With --budget: the smallest mix of the schemes and float that is measured to cost at most so much, and exit code 1
-    where there is none.
+    With --budget: a small mix of the schemes and float, chosen greedily on the first half of the text and measured on
+    the other half to cost at most so much; exit code 1 where none is found.
 
     Examples:
     * `quant sensitivity`
@@ -107,29 +110,47 @@ def sensitivity_command(
     chosen = _schemes(asked, block_size, scale)
     allowed = None if budget is None else parse_budget(budget)
     processes: Processes = context.obj
+    _check_device(device)
     check_choices(dtype, block_size, bos, processes.device(device), scale)
     check_window(window, stride)
     _check_targets(json_file, figure, plan, allowed)
     content = read_text(text, dataset)
     source = open_source(model, dtype, trust_remote_code)
     tokenizer = load_tokenizer(source.folder, trust_remote_code)
-    limit = EMBEDDED_TEXT_TOKENS if max_tokens is None and text is None and dataset is None else max_tokens
+    limit = _default_tokens(source) if max_tokens is None and text is None and dataset is None else max_tokens
     windows = cut_windows(source, tokenizer, content, window, stride, bos, limit)
+    check_logits(source.config, source.dtype, windows.scored, LIMIT_BYTES)
+    parts = (windows,) if allowed is None else windows.halves()
     if allowed is not None:
-        check_windows(windows)
+        check_windows(min(parts, key=lambda part: len(part.spans)))
     _check_layers(source, include, exclude)
     proposal = None
     with quiet_transformers(), measurements_bar() as watch:
         watch("the float model", 0, 1)
         loaded = load_variant(BASELINE, source.folder, source.dtype, device, block_size, trust_remote_code).model
-        baseline = kept_baseline(loaded, windows, batch_size or max(1, 2048 // windows.window))
+        together = batch_size or max(1, 2048 // windows.window)
+        baseline, *others = [kept_baseline(loaded, part, together) for part in parts]
         measured = measure_sensitivities(model, loaded, baseline, chosen, include or None, exclude or None, watch)
         if allowed is not None:
-            proposal = propose(loaded, baseline, measured, allowed, watch)
+            proposal = propose(loaded, baseline, others[0], measured, allowed, watch)
     _deliver(measured, proposal, json_file, figure, plan)
     if allowed is not None and proposal is None:
         typer.echo(f"quant: {no_plan(allowed)}", err=True)
         raise typer.Exit(1)
+
+
+def _check_device(device: str) -> None:
+    if device == "auto":
+        raise QuantError(
+            "--device auto spreads a model with replaced forwards over devices, and layers are exchanged here one by "
+            "one: use cpu, cuda or cuda:N"
+        )
+
+
+def _default_tokens(source: Source) -> int:
+    """Of the embedded text: fewer for a vocabulary so large that logits would not fit."""
+    most = most_scored(source.config, source.dtype, LIMIT_BYTES)
+    return EMBEDDED_TEXT_TOKENS if most is None else min(EMBEDDED_TEXT_TOKENS, most)
 
 
 def _schemes(asked: str, block_size: int, scale: str) -> list[Scheme]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quant.errors import QuantError
+from quant.errors import BrokenLogitsError, QuantError
 from quant.evaluate.rows import by_rows
 from quant.evaluate.statistics import exp
 from quant.evaluate.windows import TokenWindows, evaluating, window_logits
@@ -27,7 +27,7 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
         float64 [n]; +inf where a target has probability 0.
 
     Raises:
-        QuantError: NaN, or +inf, among the logits.
+        BrokenLogitsError: NaN, or +inf, among the logits.
     """
     return by_rows(_token_losses, logits, targets)
 
@@ -36,7 +36,7 @@ def _token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     logits = logits.double()
     normaliser = logits.logsumexp(dim=-1)
     if not bool(torch.isfinite(normaliser).all()):
-        raise QuantError("the model's logits hold NaN or infinite values: its weights or its dtype are broken")
+        raise BrokenLogitsError("the model's logits hold NaN or infinite values: its weights or its dtype are broken")
     return normaliser - logits.gather(-1, targets[:, None])[:, 0]
 
 
@@ -68,8 +68,8 @@ def window_losses(windows: TokenWindows, index: int, logits: Tensor, targets: Te
     """`token_losses` of window `index` on the CPU; an error names the window."""
     try:
         return token_losses(logits, targets).cpu()
-    except QuantError as error:
-        raise QuantError(f"window {index} (from token {windows.spans[index][0]}): {error}") from error
+    except BrokenLogitsError as error:
+        raise BrokenLogitsError(f"window {index} (from token {windows.spans[index][0]}): {error}") from error
 
 
 def perplexity(model: Any, windows: TokenWindows, batch_size: int = 8) -> float:

@@ -16,7 +16,7 @@ The first token of the stream is never scored, with or without BOS, so the count
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,19 @@ class TokenWindows:
             spans.append((start, first, end))
             first, start = end + 1, start + stride
         return spans
+
+    def halves(self) -> tuple["TokenWindows", "TokenWindows"]:
+        """The first half of the windows and the rest: each token is scored in one of the two, under the same settings.
+        The first window of the rest is fed no token that was scored before but its first.
+
+        Raises:
+            QuantError: a single window.
+        """
+        if len(self.spans) < 2:
+            raise QuantError("a text of one window has no halves: pass a longer text or a smaller window")
+        first = self.spans[len(self.spans) // 2][1]
+        before, after = self.ids[:first], self.ids[first - 1 :]
+        return replace(self, ids=before), replace(self, ids=after)
 
     @cached_property
     def window_of_token(self) -> Tensor:

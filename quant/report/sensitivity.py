@@ -1,6 +1,5 @@
 """The tables of `quant sensitivity`, their notes and their JSON."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,17 +17,19 @@ HEADER = ("layers", "scheme", "KL nats", "95 % interval", "ratio", "95 % interva
 
 def sensitivity_tables(measured: Sensitivities) -> Sequence[Table]:
     """The layers and the kinds, the most sensitive first."""
-    tables = [Table("Each layer quantized alone, by KL divergence", HEADER, tuple(map(_row, measured.layers)))]
-    if measured.kinds:
-        tables.append(Table("All layers of a kind quantized, and no other", HEADER, tuple(map(_row, measured.kinds))))
+    labels = measured.labels
+    layers, kinds = (tuple(_row(one, labels[one.scheme]) for one in ones) for ones in (measured.layers, measured.kinds))
+    tables = [Table("Each layer quantized alone, by KL divergence", HEADER, layers)]
+    if kinds:
+        tables.append(Table("All layers of a kind quantized, and no other", HEADER, kinds))
     return tables
 
 
-def _row(one: Sensitivity) -> tuple[str, ...]:
+def _row(one: Sensitivity, scheme: str) -> tuple[str, ...]:
     accuracy = one.accuracy
     return (
         one.name if len(one.layers) == 1 else f"{one.name} ({len(one.layers)})",
-        one.scheme.name,
+        scheme,
         f"{accuracy.kl.value:.2e}",
         _interval(accuracy.kl, ".2e"),
         f"{accuracy.ratio.value:.5f}",
@@ -54,23 +55,16 @@ def sensitivity_notes(measured: Sensitivities) -> Sequence[str]:
     return (
         f"{measured.model}, {env.dtype}, perplexity {measured.perplexity:.4f}; {env.scored_tokens:,} tokens scored, "
         f"window {env.window}, stride {env.stride}, {'no BOS' if env.bos_id is None else f'BOS {env.bos_id}'}",
-        *(f"{scheme}: {text}" for scheme, text in _sums(measured).items()),
+        *(
+            f"{one.scheme}: if what single layers cost adds up, all together have a ratio of "
+            f"{measured.added_up(one.scheme):.5f}; measured {one.accuracy.ratio.value:.5f}"
+            for one in measured.kinds
+            if one.name == ALL
+        ),
         f"{env.cpu}, {env.threads} threads, device {env.device}; {versions}",
         *(f"no 95 % interval: {reason}" for reason in reasons),
         *(f"not measured {name}: {reason}" for name, reason in measured.left.items()),
     )
-
-
-def _sums(measured: Sensitivities) -> dict[str, str]:
-    """Scheme -> how the perplexity ratio of all layers together compares with the product of those of single ones."""
-    texts = {}
-    for whole in (one for one in measured.kinds if one.name == ALL and len(one.layers) > 1):
-        total = sum(one.loss_increase for one in measured.layers if one.scheme == whole.scheme)
-        texts[str(whole.scheme)] = (
-            f"if what single layers cost adds up, all together have a ratio of {math.exp(total):.5f}; measured "
-            f"{whole.accuracy.ratio.value:.5f}"
-        )
-    return texts
 
 
 def proposal_table(proposal: Proposal) -> Table:
@@ -88,15 +82,16 @@ def proposal_notes(proposal: Proposal) -> Sequence[str]:
         f"{len(schemes)} of {len(proposal.plan.layers)} linear layers quantized ({counted(schemes)}); the measured "
         f"layers' weights: {found.bytes_before:,} -> {found.bytes_after:,} bytes",
         f"perplexity ratio predicted {found.predicted_ratio:.5f} (sum of single layers), measured "
-        f"{found.measured_ratio:.5f} [{low:.5f}, {high:.5f}]: within {1 + found.budget:g}; plans measured: "
-        f"{proposal.tried}",
+        f"{found.measured_ratio:.5f} [{low:.5f}, {high:.5f}]: within {1 + found.budget:g}",
+        f"chosen on the first half of the windows ({found.tried} plans measured), held to the other half, which had no "
+        f"part in the choice ({found.looks} measured there)",
     )
 
 
 def no_plan(budget: float) -> str:
     """What there is to say where no plan stays within `budget`."""
     return (
-        f"no plan: not even one quantized layer keeps the upper end of the interval within a perplexity ratio of "
+        f"no plan: none of those measured keeps the upper end of the interval within a perplexity ratio of "
         f"{1 + budget:g}: allow more, or measure on a longer text"
     )
 

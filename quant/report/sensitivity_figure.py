@@ -1,10 +1,12 @@
 """The figure of `quant sensitivity`: the layers by the KL divergence of each quantized alone, with its 95 % interval.
 
 matplotlib draws it, imported when a figure is asked for, without a display and without touching the settings of the
-process. The scale is logarithmic, because layers differ by orders of magnitude; what is not above 0 has no place on it.
+process. The scale is logarithmic, because layers differ by orders of magnitude; what is infinite or not above 0 has no
+place on it.
 """
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def _draw(axes: Any, measured: Sensitivities, schemes: list[Scheme]) -> None:
     names = [one.name for one in measured.layers if one.scheme == schemes[0]]
     for index, scheme in enumerate(schemes):
         offset = (index - (len(schemes) - 1) / 2) * 0.3
-        found = [one for one in measured.layers if one.scheme == scheme and one.accuracy.kl.value > 0]
+        found = [one for one in measured.layers if one.scheme == scheme and 0 < one.accuracy.kl.value < math.inf]
         values = [one.accuracy.kl.value for one in found]
         ends = [one.accuracy.kl.interval or (one.accuracy.kl.value, one.accuracy.kl.value) for one in found]
         low = [max(0.0, value - end[0]) for value, end in zip(values, ends, strict=True)]

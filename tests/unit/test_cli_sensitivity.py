@@ -18,6 +18,8 @@ pytestmark = pytest.mark.usefixtures("single_threaded")
 NAMES = [f"model.layers.0.mlp.{name}" for name in ("gate_up_proj", "down_proj")]
 SHORT = ("--window", 4, "--max-tokens", 101, "--include", "model.layers.0.mlp.*")
 """Two layers and 25 windows."""
+HALVED = ("--window", 4, "--max-tokens", 161, "--include", "model.layers.0.mlp.*")
+"""And 40, of which a budget takes two halves."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +32,7 @@ def test_a_plan_within_a_budget_quantizes_on_the_disk_as_in_memory(
 ) -> None:
     plan, figure, record = (tmp_path / name for name in ("plan.json", "layers.svg", "out.json"))
     files = ("--plan", plan, "--figure", figure, "--json", record)
-    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, "--budget", "90%", *files)
+    outcome = run("sensitivity", model_folder, "--text", text_file, *HALVED, "--budget", "90%", *files)
     assert (outcome.code, outcome.err) == (0, "")
     for text in (
         "Each layer quantized alone",
@@ -45,7 +47,12 @@ def test_a_plan_within_a_budget_quantizes_on_the_disk_as_in_memory(
     assert {name: scheme for name, scheme in read.layers.items() if scheme} == dict.fromkeys(NAMES, NF4())
     assert len(read.layers) == 9
     assert read.provenance is not None
-    assert read.provenance.measured_ratio_ci[1] <= 1.9
+    found = read.provenance
+    assert found.measured_ratio_ci[1] <= 1.9
+    assert found.held_to is not None
+    assert (found.fingerprint["scored_tokens"], found.held_to["scored_tokens"]) == (80, 80)
+    assert found.fingerprint["tokens_sha256"] != found.held_to["tokens_sha256"]
+    assert (found.tried, found.looks) == (1, 1)
     content = json.loads(record.read_text(encoding="utf-8"))
     assert content["plan"] == json.loads(read.to_json())
     assert {(one["name"], one["scheme"]) for one in content["layers"]} == {
@@ -65,12 +72,37 @@ def test_where_no_plan_is_within_the_budget_it_says_so_and_writes_none(
     monkeypatch.setattr("quant.cli.sensitivity.propose", lambda *_: None)
     plan = tmp_path / "plan.json"
     options = ("--schemes", "fp4", "--budget", "0", "--plan", plan, "--json", "-")
-    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, *options)
+    outcome = run("sensitivity", model_folder, "--text", text_file, *HALVED, *options)
     assert outcome.code == 1
-    assert "no plan: not even one quantized layer keeps" in outcome.err
+    assert "no plan: none of those measured keeps" in outcome.err
     assert outcome.err.count("\n") == 1
     assert json.loads(outcome.out)["plan"] is None
     assert not plan.exists()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_logits_that_do_not_fit_are_told_before_a_model_is_loaded(
+    run: Run, model_folder: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.cli.sensitivity.LIMIT_BYTES", 100_000)
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT)
+    check_refused(
+        outcome, r"the logits of 100 tokens take [\d,]+ bytes, more than 100,000: use --max-tokens \d+ or less"
+    )
+
+
+def test_the_default_length_is_what_fits(run: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model whose vocabulary is large for the limit."""
+    vocabulary = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    monkeypatch.setattr("quant.cli.sensitivity.LIMIT_BYTES", 4 * vocabulary * 50 + 1)
+    outcome = run("sensitivity", model_folder, "--window", 4, "--include", "*.0.mlp.down_proj", "--json", "-")
+    assert json.loads(outcome.out)["environment"]["scored_tokens"] == 49
+
+
+def test_schemes_of_one_name_are_told_apart(run: Run, model_folder: Path, text_file: Path) -> None:
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, "--schemes", "nf4,nf4-dq")
+    for double in (False, True):
+        assert outcome.out.count(f"  nf4 double_quant={double}  ") == 3  # two layers and their kind
 
 
 def test_without_a_budget_it_measures_nf4(run: Run, model_folder: Path, text_file: Path) -> None:
@@ -99,6 +131,8 @@ def test_without_a_budget_it_measures_nf4(run: Run, model_folder: Path, text_fil
         (("--json", "/missing/out.json"), "--json /missing/out.json"),
         (("--dataset", "some/dataset"), "--text and --dataset are two texts"),
         (("--device", "gpu"), "unknown device 'gpu'"),
+        (("--device", "auto"), "--device auto spreads a model with replaced forwards .*: use cpu, cuda or cuda:N"),
+        (("--budget", "1%"), "on each half of the text, for which 12 windows are too few"),
         (("--budget", "1%", "--window", 64), "it takes 20: pass a longer text or a smaller --window"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

@@ -1,6 +1,9 @@
 """A plan as a value and as a file: what is written is read back, and nothing in a file is passed over."""
 
+import copy
+import dataclasses
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,27 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     read = MixedPrecision.read(written(tmp_path, PLAN.to_json()))
     assert (dict(read.layers), read.provenance) == (dict(PLAN.layers), PROVENANCE)
     assert list(read.layers) == list(PLAN.layers)
+
+
+def test_a_provenance_with_what_it_was_held_to_is_read_back_and_one_of_before_too(tmp_path: Path) -> None:
+    found = dataclasses.replace(PROVENANCE, held_to={"dtype": "float32"}, tried=5, looks=1)
+    content = dataclasses.replace(PLAN, provenance=found).to_dict()
+    assert MixedPrecision.read(written(tmp_path, content)).provenance == found
+    for name in ("held_to", "tried", "looks"):
+        del content["provenance"][name]
+    assert MixedPrecision.read(written(tmp_path, content)).provenance == PROVENANCE
+
+
+def test_a_plan_cannot_be_changed_and_is_copied_and_pickled() -> None:
+    layers: dict[str, Scheme | None] = {"a": NF4()}
+    plan = MixedPrecision(layers, PROVENANCE)
+    layers["a"] = None
+    assert plan.layers == {"a": NF4()}
+    with pytest.raises(TypeError):
+        plan.layers["a"] = None  # type: ignore[index]
+    for copied in (copy.copy(plan), copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
+        assert (copied, copied.provenance) == (plan, PROVENANCE)
+        assert copied != MixedPrecision({"a": None})
 
 
 def test_a_file_holds_this() -> None:
@@ -93,6 +117,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an unknown provenance": (provenance(author="me"), "its provenance has the unknown field 'author'"),
     "no numbers": (provenance(budget="1%"), "its provenance has something else than numbers: leave it out"),
     "half an interval": (provenance(measured_ratio_ci=[1.0]), "its provenance has something else than numbers"),
+    "tried in words": (provenance(tried="often"), "its provenance has something else than numbers"),
+    "held to nothing known": (provenance(held_to="a text"), "its provenance has no model or no fingerprint"),
     "no model": (provenance(model=None), "its provenance has no model or no fingerprint"),
     "a provenance in words": ({**layer(None), "provenance": "mine"}, "\"provenance\" is 'mine': leave it out"),
 }

@@ -2,10 +2,12 @@
 and the model is the same afterwards.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import quant
@@ -14,8 +16,9 @@ from quant.evaluate import statistics
 from quant.evaluate.divergence import Baseline
 from quant.evaluate.paired import paired_accuracy
 from quant.evaluate.windows import TokenWindows
+from quant.modules import QuantizedLinear
 from quant.schemes import NF4, W8A16
-from quant.sensitivity import kept_baseline, kinds_of, measure_sensitivities
+from quant.sensitivity import BROKEN, kept_baseline, kinds_of, measure_sensitivities, scheme_labels
 from tests.models import VOCAB_SIZE, snapshot, tiny_phi3, tokens
 
 WINDOWS = TokenWindows(tokens(1, 25 * 4 + 1)[0], 4)
@@ -121,6 +124,56 @@ def test_logits_that_do_not_fit_are_refused_before_and_where_the_model_does_not_
 
     with pytest.raises(QuantError, match="more than 1,000 bytes: use fewer"):
         kept_baseline(Silent(build()), WINDOWS, limit_bytes=1000)
+
+
+def test_schemes_are_called_by_their_name_unless_several_have_it() -> None:
+    assert scheme_labels([NF4(), W8A16(), NF4()]) == {NF4(): "nf4", W8A16(): "w8a16"}
+    schemes = [NF4(), NF4(32), W8A16(), W8A16(scale="mse")]
+    assert list(scheme_labels(schemes).values()) == [
+        "nf4 block_size=64",
+        "nf4 block_size=32",
+        "w8a16",
+        "w8a16 scale=mse",
+    ]
+
+
+def test_a_token_that_the_float_model_holds_for_impossible_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    target = int(WINDOWS.ids[7])
+    forward = type(model).forward
+
+    def masked(*arguments: Any, **inputs: Any) -> Any:
+        found = forward(*arguments, **inputs)
+        found.logits[..., target] = -torch.inf
+        return found
+
+    monkeypatch.setattr(type(model), "forward", masked)
+    count = int((WINDOWS.ids[1:] == target).sum())
+    first = int((WINDOWS.ids[1:] == target).nonzero()[0]) + 1
+    told = f"the float model gives {count} of 100 tokens probability 0, the first is token {first}, id {target}: "
+    with pytest.raises(QuantError, match=told):
+        kept_baseline(model, WINDOWS)
+
+
+def test_a_layer_that_breaks_the_model_is_recorded_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scales are infinite once it is quantized."""
+    model, broken = build(), "model.layers.0.mlp.down_proj"
+    before, baseline = snapshot(model), kept_baseline(model, WINDOWS)
+    compare = baseline.compare
+
+    def breaking(model: Any) -> Any:
+        layer = model.get_submodule(broken)
+        if isinstance(layer, QuantizedLinear):
+            layer.register_forward_hook(lambda module, inputs, output: output * torch.inf)
+        return compare(model)
+
+    monkeypatch.setattr(baseline, "compare", breaking)
+    measured = measure_sensitivities("tiny", model, baseline, [W8A16()])
+    assert (measured.layers[0].name, measured.layers[0].accuracy) == (broken, BROKEN)
+    assert measured.layers[0].loss_increase == math.inf
+    assert all(one.accuracy.kl.value < 1 for one in measured.layers[1:])
+    assert measured.kinds[0].accuracy == BROKEN
+    assert snapshot(model) == before
 
 
 def test_kinds_are_layers_of_one_last_name() -> None:

@@ -213,3 +213,24 @@ def test_bos_rules_of_a_tokenizer_without_bos() -> None:
 def test_the_text_is_tokenized_without_special_tokens(adds_bos: bool) -> None:
     """Whatever the tokenizer does by itself: BOS is put in by the windows, so here it would come twice."""
     assert tokenize(StubTokenizer(1, adds_bos), "ab").tolist() == [3 + ord("a"), 3 + ord("b")]
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "stride", "bos_id"), [(41, 4, None, None), (50, 8, 3, None), (43, 6, 2, 0)]
+)
+def test_halves_score_each_token_once_in_one_of_the_two(
+    length: int, window: int, stride: int | None, bos_id: int | None
+) -> None:
+    whole = TokenWindows(torch.arange(length), window, stride, bos_id)
+    first, rest = whole.halves()
+    assert [*first.ids[1:].tolist(), *rest.ids[1:].tolist()] == whole.ids[1:].tolist()
+    assert {(part.window, part.stride, part.bos_id) for part in (first, rest)} == {(window, stride, bos_id)}
+    assert first.spans == whole.spans[: len(whole.spans) // 2]
+    if stride is None:
+        shift = len(first.ids) - 1
+        assert [tuple(place + shift for place in span) for span in rest.spans] == whole.spans[len(first.spans) :]
+
+
+def test_a_single_window_has_no_halves() -> None:
+    with pytest.raises(QuantError, match="a text of one window has no halves: pass a longer text or a smaller window"):
+        TokenWindows(torch.arange(5), 4).halves()

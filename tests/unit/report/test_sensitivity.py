@@ -1,6 +1,8 @@
 """The tables and the figure of `quant sensitivity`, from measurements made by hand."""
 
 import dataclasses
+import json
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -15,12 +17,13 @@ from quant.report.sensitivity import (
     no_plan,
     proposal_notes,
     proposal_table,
+    sensitivity_json,
     sensitivity_notes,
     sensitivity_tables,
 )
 from quant.report.sensitivity_figure import check_figure, sensitivity_figure
 from quant.schemes import NF4, W8A16, Scheme
-from quant.sensitivity import Sensitivities, Sensitivity
+from quant.sensitivity import BROKEN, Sensitivities, Sensitivity
 from tests.unit.report.samples import ENVIRONMENT
 
 NAMES = ("a.down_proj", "b.down_proj")
@@ -51,9 +54,9 @@ MEASURED = Sensitivities(
     kinds=(one("all", NF4(), 3e-3, 1.004, NAMES), one("all", W8A16(), 1e-5, 1.00001, NAMES)),
     left={"lm_head": "output head"},
 )
-PROVENANCE = Provenance("tiny", 0.005, {}, 1.003002, 1.004, (1.0031, 1.0049), 80_000, 45_625)
+PROVENANCE = Provenance("tiny", 0.005, {}, 1.003002, 1.004, (1.0031, 1.0049), 80_000, 45_625, {}, 3, 2)
 PROPOSAL = Proposal(
-    MixedPrecision({NAMES[0]: NF4(), NAMES[1]: None}, PROVENANCE), PROVENANCE, MEASURED.kinds[0].accuracy, 2
+    MixedPrecision({NAMES[0]: NF4(), NAMES[1]: None}, PROVENANCE), PROVENANCE, MEASURED.kinds[0].accuracy
 )
 
 
@@ -73,6 +76,29 @@ def test_a_row_says_what_one_layer_or_a_kind_costs() -> None:
     assert [row[0] for row in layers.rows] == ["b.down_proj", "a.down_proj", "a.down_proj", "b.down_proj"]
     assert kinds.rows[0][:2] == ("all (2)", "nf4")
     assert len(sensitivity_tables(dataclasses.replace(MEASURED, kinds=()))) == 1
+
+
+def test_schemes_of_one_name_are_told_apart() -> None:
+    layers = (one(NAMES[0], NF4(), 1e-3, 1.001), one(NAMES[0], NF4(double_quant=True), 2e-3, 1.002))
+    (table,) = sensitivity_tables(dataclasses.replace(MEASURED, layers=layers, kinds=()))
+    assert [row[1] for row in table.rows] == ["nf4 double_quant=False", "nf4 double_quant=True"]
+
+
+def test_a_broken_layer_is_infinite_in_the_table_and_the_sum_null_in_json_and_not_drawn() -> None:
+    broken = dataclasses.replace(MEASURED.layers[0], accuracy=BROKEN)
+    measured = dataclasses.replace(MEASURED, layers=(broken, *MEASURED.layers[1:]))
+    assert sensitivity_tables(measured)[0].rows[0][2:7] == ("inf", "-", "inf", "-", "0.00")
+    notes = sensitivity_notes(measured)
+    assert notes[1].endswith("all together have a ratio of inf; measured 1.00400")
+    assert "no 95 % interval: the logits of a quantized model hold NaN or infinite values" in notes
+    record = json.loads(sensitivity_json(measured, None))["layers"][0]
+    assert (record["kl_mean"], record["perplexity_ratio"], record["perplexity_ratio_ci"]) == (None, None, None)
+    assert NAMES[1] in sensitivity_figure(measured, ".svg").decode()
+
+
+def test_a_sum_beyond_the_floats_is_infinite() -> None:
+    layers = tuple(one(name, NF4(), 1.0, 1e300) for name in NAMES)
+    assert dataclasses.replace(MEASURED, layers=layers).added_up(NF4()) == math.inf
 
 
 def test_notes_hold_the_sum_of_single_layers_to_all_together() -> None:
@@ -102,8 +128,11 @@ def test_a_proposal_is_told_layer_by_layer_with_the_predicted_and_the_measured_r
         f"1 of 2 linear layers quantized ({NF4()}); the measured layers' weights: 80,000 -> 45,625 bytes"
     )
     assert notes[1] == (
-        "perplexity ratio predicted 1.00300 (sum of single layers), measured 1.00400 [1.00310, 1.00490]: within 1.005; "
-        "plans measured: 2"
+        "perplexity ratio predicted 1.00300 (sum of single layers), measured 1.00400 [1.00310, 1.00490]: within 1.005"
+    )
+    assert notes[2] == (
+        "chosen on the first half of the windows (3 plans measured), held to the other half, which had no part in the "
+        "choice (2 measured there)"
     )
     assert "within a perplexity ratio of 1.005: allow more, or measure on a longer text" in no_plan(0.005)
 
