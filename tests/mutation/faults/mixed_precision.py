@@ -4,6 +4,7 @@ from tests.mutation.fault import Fault
 
 ASSIGNMENT = "tests/unit/test_assignment.py"
 BIT_ALLOCATION = "tests/unit/test_bit_allocation.py"
+PLANS = "tests/unit/test_plans_of_a_budget.py"
 CLI = "tests/unit/test_cli_sensitivity.py"
 FOR_A_WHILE = "tests/unit/test_convert_for_a_while.py"
 MIXED_PRECISION = "tests/unit/test_mixed_precision.py"
@@ -64,7 +65,7 @@ FAULTS = (
         "bit_allocation.py",
         "interval[1] <= 1 + budget",
         "accuracy.ratio.value <= 1 + budget",
-        f"{BIT_ALLOCATION}::test_it_is_the_end_of_the_interval_that_is_held",
+        f"{PLANS}::test_it_is_the_end_of_the_interval_that_is_held",
     ),
     Fault(
         "noise-is-credited-to-a-layer",

@@ -1,10 +1,13 @@
 """Records made by hand: three measured schemes and one that could not be made, in numbers easy to recognise."""
 
+from dataclasses import replace
+
 from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import Footprint
 from quant.evaluate.loss_profile import PositionBin
 from quant.inspection import Inspection, Sizing
 from quant.records import Comparison, Result
+from quant.variants import VARIANTS
 
 ENVIRONMENT = Fingerprint(
     tokens_sha256="ab" * 32,
@@ -147,3 +150,12 @@ AFTER = Inspection(
 )
 SIZING = Sizing("phi-3-mini", "float32", "w8a16", BEFORE, AFTER, {"lm_head": "output head"})
 SIZING_ALONE = Sizing("phi-3-mini", "float32", None, BEFORE, None, {})
+
+KINDS = ["self_attn.qkv_proj", "mlp.down_proj"]
+
+
+def many_schemes() -> Comparison:
+    """Every scheme, made of one record, with two kinds of layers in three blocks."""
+    sqnr = {f"model.layers.{block}.{kind}": 40.0 + block for kind in KINDS for block in range(3)}
+    others = [replace(INT8, scheme=name, layer_sqnr=sqnr | {"lm_head": 38.0}) for name in VARIANTS[1:]]
+    return replace(COMPARISON, results=(BASELINE, *others))

@@ -19,7 +19,7 @@ import pytest
 
 from quant.report.html import to_html
 from quant.report.palette import DARK, LIGHT
-from tests.unit.report.test_html import many_schemes
+from tests.unit.report.samples import many_schemes
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 REQUIRED = "QUANT_TEST_BROWSER"

@@ -8,14 +8,13 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
 from quant.evaluate.loss_profile import PositionBin
-from quant.records import Comparison, Result
+from quant.records import Result
 from quant.report import descriptions
 from quant.report.figures.accuracy import accuracy_against_size
 from quant.report.figures.layers import error_by_layer
@@ -24,56 +23,11 @@ from quant.report.palette import DARK, LIGHT
 from quant.report.svg import drawing
 from quant.report.tables import comparison_notes, comparison_tables
 from quant.variants import VARIANTS
-from tests.unit.report.samples import BASELINE, COMPARISON, INT8, MISSING
+from tests.unit.report.page import Page
+from tests.unit.report.samples import BASELINE, COMPARISON, INT8, KINDS, MISSING, many_schemes
 
 EVIL = "<script>alert(1)</script>\" onload='alert(2)' </title></style></svg>--> &amp; $x^2$ \x00\x1b\ud800\u202e ]]>"
-VOID = {"meta", "br", "img", "hr", "input", "link"}
-KINDS = ["self_attn.qkv_proj", "mlp.down_proj"]
 FIGURES = 6
-
-
-class Page(HTMLParser):
-    """Elements in order with their attributes and the text in them; fails on tags that do not close."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[list[str]] = []
-        self.open: list[int] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
-        self.elements.append((tag, dict(attrs)))
-        self.texts.append([])
-        if tag not in VOID:
-            self.open.append(len(self.elements) - 1)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.elements[self.open.pop()][0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for index in self.open:
-            self.texts[index].append(data)
-
-    def all(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
-        """(attributes, text) of every element of this kind."""
-        pairs = zip(self.elements, self.texts, strict=True)
-        return [(attributes, "".join(texts)) for (name, attributes), texts in pairs if name == tag]
-
-
-def many_schemes() -> Comparison:
-    """Every scheme, made of one record, with two kinds of layers in three blocks."""
-    sqnr = {f"model.layers.{block}.{kind}": 40.0 + block for kind in KINDS for block in range(3)}
-    others = [replace(INT8, scheme=name, layer_sqnr=sqnr | {"lm_head": 38.0}) for name in VARIANTS[1:]]
-    return replace(COMPARISON, results=(BASELINE, *others))
 
 
 @pytest.fixture(scope="module")
