@@ -2,12 +2,12 @@
 means.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from quant.cli.options import parse_fraction
 from quant.diff import diff
 from quant.errors import QuantError
 from quant.report.diff_tables import diff_notes, diff_tables
@@ -46,7 +46,7 @@ def diff_command(
     """
     if markdown and json_:
         raise QuantError("--markdown and --json are two ways to print one thing: choose one")
-    limit = None if max_slowdown is None else _fraction(max_slowdown)
+    limit = None if max_slowdown is None else parse_fraction("--max-slowdown", max_slowdown)
     found = diff(read_comparison(before), read_comparison(after), limit, sizes_only)
     tables, notes = diff_tables(found), diff_notes(found)
     if json_:
@@ -57,11 +57,3 @@ def diff_command(
         print_report(make_console(), tables, notes)
     if found.regressed:
         raise typer.Exit(REGRESSED)
-
-
-def _fraction(text: str) -> float:
-    """0.2 of "20%", and of "0.2"."""
-    number = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    if number is None:
-        raise QuantError(f"--max-slowdown {text!r} is no part of the speed: write it as in 20% or 0.2")
-    return float(number[1]) / (100 if number[2] else 1)

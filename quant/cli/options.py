@@ -1,5 +1,6 @@
 """Options that several commands take, and the checks of them that need no model."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from quant.dtypes import MODEL_DTYPES
+from quant.errors import QuantError
 from quant.integrations.transformers import check_bos_rule, check_device
 from quant.schemes import SCALES
 from quant.sources import check_dtype_name
@@ -73,3 +75,19 @@ def check_choices(dtype: str, block_size: int, bos: str = "auto", device: str = 
     check_bos_rule(bos)
     check_device(device)
     scheme_of("nf4", block_size, scale)
+
+
+def parse_fraction(option: str, text: str) -> float:
+    """0.2 of "20%", and of "0.2".
+
+    Raises:
+        QuantError: it is no finite number; the message begins with `option`.
+    """
+    number = text.strip()
+    try:
+        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise QuantError(f"{option} {text!r} is no part of the whole: write it as in 20% or 0.2")
+    return value

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from quant import native
-from quant.bit_allocation import Proposal, check_windows, parse_budget, propose
 from quant.cli.options import (
     STDOUT,
     BatchSize,
@@ -27,6 +26,7 @@ from quant.cli.options import (
     Window,
     check_choices,
     completing,
+    parse_fraction,
 )
 from quant.cli.progress import measurements_bar
 from quant.errors import QuantError
@@ -42,11 +42,11 @@ from quant.report.sensitivity import (
     sensitivity_notes,
     sensitivity_tables,
 )
-from quant.report.sensitivity_figure import check_figure, sensitivity_figure
 from quant.report.terminal import make_console, print_report
 from quant.schemes import SCHEMES, Scheme
 from quant.selection import select
 from quant.sensitivity import Sensitivities, check_logits, kept_baseline, measure_sensitivities, most_scored
+from quant.sensitivity.bit_allocation import Proposal, check_budget, check_windows, propose
 from quant.sources import Source, check_window, cut_windows, open_source, read_text
 from quant.variants import BASELINE, load_variant, scheme_of
 
@@ -54,6 +54,7 @@ EMBEDDED_TEXT_TOKENS = 24577
 """Of the embedded text's 106,793, so that one scheme, 30 runs over the text, takes about two minutes on two cores: 200
 CPU seconds, by 132 measured for 16,385.
 """
+FIGURE_FORMATS = (".png", ".svg")
 DEFAULT, DEFAULT_WITH_BUDGET = "nf4", "nf4,w8a16"
 
 
@@ -108,7 +109,7 @@ def sensitivity_command(
     native.variant()  # a wrong QUANT_CPU_KERNELS is told before anything is loaded
     asked = (DEFAULT if budget is None else DEFAULT_WITH_BUDGET) if schemes is None else schemes
     chosen = _schemes(asked, block_size, scale)
-    allowed = None if budget is None else parse_budget(budget)
+    allowed = None if budget is None else _budget(budget)
     processes: Processes = context.obj
     _check_device(device)
     check_choices(dtype, block_size, bos, processes.device(device), scale)
@@ -137,6 +138,12 @@ def sensitivity_command(
     if allowed is not None and proposal is None:
         typer.echo(f"quant: {no_plan(allowed)}", err=True)
         raise typer.Exit(1)
+
+
+def _budget(text: str) -> float:
+    budget = parse_fraction("--budget", text)
+    check_budget(budget)
+    return budget
 
 
 def _check_device(device: str) -> None:
@@ -180,8 +187,8 @@ def _check_layers(source: Source, include: list[str] | None, exclude: list[str] 
 def _check_targets(json_file: Path | None, figure: Path | None, plan: Path | None, budget: float | None) -> None:
     if plan is not None and budget is None:
         raise QuantError("--plan is where the plan for a budget goes: pass --budget, as in --budget 1%")
-    if figure is not None:
-        check_figure(figure)
+    if figure is not None and figure.suffix.lower() not in FIGURE_FORMATS:
+        raise QuantError(f"--figure {figure}: name a file that ends in {' or '.join(FIGURE_FORMATS)}")
     named = {"--json": None if json_file == STDOUT else json_file, "--figure": figure, "--plan": plan}
     taken: dict[Path, str] = {}
     for option, path in named.items():
@@ -205,6 +212,8 @@ def _deliver(
     if json_file is not None and json_file != STDOUT:
         contents[json_file] = record
     if figure is not None:
+        from quant.report.sensitivity_figure import sensitivity_figure  # noqa: PLC0415, matplotlib takes a second
+
         contents[figure] = sensitivity_figure(measured, figure.suffix)
     if plan is not None and proposal is not None:
         contents[plan] = proposal.plan.to_json()

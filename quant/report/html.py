@@ -17,10 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from quant.drawing import palette
+from quant.drawing.style import drawing
+from quant.drawing.svg import svg_element
 from quant.records import Comparison
-from quant.report import descriptions, palette
+from quant.report import descriptions
 from quant.report.figures import accuracy, layers, resources
-from quant.report.svg import drawing, to_svg
 from quant.report.tables import Table, accuracy_table, comparison_notes, size_table, speed_table
 
 
@@ -77,7 +79,7 @@ def _sections(comparison: Comparison) -> Sequence[Section]:
 
     def picture(name: str, draw: Draw, describe: Callable[[Comparison], str], title: str, caption: str) -> Picture:
         figure = draw(comparison)
-        svg = None if figure is None else to_svg(figure, name, title, _printable(describe(comparison)))
+        svg = None if figure is None else svg_element(figure, name, title, _printable(describe(comparison)))
         return Picture(name, title, caption, svg)
 
     return (

@@ -1,19 +1,18 @@
-"""What all figures share: colours and markers of the formats, and SVG that is the same bytes for the same records.
+"""What the figures of the study share: how formats and block sizes look, axes, and a little smaller a style.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; formats also differ by marker and dash. Text
-stays text, which keeps the files small and readable for search and screen readers.
+A format has the colour and the marker of the scheme that it is (`quant.drawing.palette`), and a dash. Affine int4,
+which is no scheme, is in the colour of int4.
 """
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from quant.drawing import style
+from quant.drawing.palette import LIGHT, LOOKS
 
 
 @dataclass(frozen=True)
@@ -26,76 +25,43 @@ class Style:
     dash: str
 
 
+def _style(scheme: str, label: str, dash: str, marker: str | None = None) -> Style:
+    look = LOOKS[scheme]
+    return Style(label, LIGHT[look.colour], marker or look.marker, dash)
+
+
 STYLES = {
-    "nf4": Style("NF4", "#0072B2", "o", "-"),
-    "fp4": Style("FP4", "#009E73", "^", "-."),
-    "int4": Style("int4", "#D55E00", "s", "--"),
-    "affine": Style("affine int4", "#CC79A7", "D", ":"),
+    "nf4": _style("nf4", "NF4", "-"),
+    "fp4": _style("fp4", "FP4", "-."),
+    "int4": _style("int4", "int4", "--"),
+    "affine": _style("int4", "affine int4", ":", marker="D"),
 }
-LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
-BLACK, GREY = "#222222", "#767676"
-SETTINGS: dict[str, Any] = {
-    "svg.hashsalt": "quant study",
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "lines.markersize": 4.5,
-    "lines.linewidth": 1.3,
-    "path.simplify": True,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.1,
-}
+BLOCK_SIZES = ((LIGHT["int8"], "o"), (LIGHT["muted"], "s"), (LIGHT["fp4"], "^"))
+"""Colour and marker of up to three block sizes, where a figure shows these and not the formats."""
+BLACK, GREY, PALE = LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """The settings of all figures inside the block, whatever the reader's own are."""
-    import matplotlib  # noqa: PLC0415
+def drawing() -> AbstractContextManager[None]:
+    """The style of the study's figures inside the block."""
+    return style.drawing(
+        font__size=9,
+        axes__labelsize=9,
+        lines__markersize=4.5,
+        lines__linewidth=1.3,
+        figure__constrained_layout__use=True,
+        figure__constrained_layout__w_pad=0.1,
+    )
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(cast(Any, SETTINGS))
-        yield
 
-
-def new_figure(rows: int, columns: int, height: float, **options: Any) -> "tuple[Figure, list[Axes]]":
-    """A figure 8 inches wide, and its axes in reading order. It belongs to no window and no global state."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
+def new_figure(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure 8 inches wide, and its axes in reading order."""
     figure = Figure(figsize=(8, height))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(axes.flat)
 
 
-def to_svg(figure: "Figure") -> str:
-    """The figure as SVG without a date, coordinates to two decimals; what is written in it stays as it is."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<[^>]*>", lambda tag: LONG_NUMBER.sub(_shorter, tag[0]), buffer.getvalue())
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-
-
-def _shorter(number: "re.Match[str]") -> str:
-    return f"{float(number[0]):.2f}"
-
-
-def block_size_axis(axes: "Axes", sizes: list[int]) -> None:
+def block_size_axis(axes: Axes, sizes: list[int]) -> None:
     """Block sizes on a logarithmic axis, each with its tick."""
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-
-
-def error_bars(values: list[float], intervals: list[Any]) -> list[list[float]]:
-    """[2][n]: distances down and up, as matplotlib wants them."""
-    down = [max(0.0, value - interval[0]) for value, interval in zip(values, intervals, strict=True)]
-    up = [max(0.0, interval[1] - value) for value, interval in zip(values, intervals, strict=True)]
-    return [down, up]

@@ -1,11 +1,12 @@
 """The figures of levels and synthetic data: each takes the study and gives a matplotlib figure."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy import stats
 
-from quant.study.chart import BLACK, GREY, STYLES, block_size_axis, error_bars, new_figure
+from quant.drawing.style import error_bars
+from quant.study.chart import BLACK, BLOCK_SIZES, GREY, PALE, STYLES, block_size_axis, new_figure
 from quant.study.distributions import DISTRIBUTIONS
 from quant.study.expected import density_of_quotients
 from quant.study.formats import AFFINE, PLAIN
@@ -13,12 +14,8 @@ from quant.study.intervals import decibels
 from quant.study.levels import cells, constructed_sigma, reached
 from quant.study.records import Error, Study
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-
-def draw_levels(study: Study) -> "Figure":
+def draw_levels(study: Study) -> Figure:
     """Levels and bins of each format over the density of w/absmax in blocks of normal weights."""
     block_size = study.settings["block_size"]
     figure, panels = new_figure(3, 1, 6.2, sharex=True)
@@ -27,7 +24,7 @@ def draw_levels(study: Study) -> "Figure":
     built = stats.norm.pdf(x, scale=constructed_sigma())
     for axes, name in zip(panels, PLAIN, strict=True):
         style = STYLES[name]
-        axes.fill_between(x, blocks, color="#dddddd", linewidth=0, label=f"normal weights in blocks of {block_size}")
+        axes.fill_between(x, blocks, color=PALE, linewidth=0, label=f"normal weights in blocks of {block_size}")
         axes.plot(
             x, built, color=GREY, linestyle="--", linewidth=1, label="the normal distribution NF4 was constructed from"
         )
@@ -47,13 +44,12 @@ def draw_levels(study: Study) -> "Figure":
     return figure
 
 
-def draw_occupancy(study: Study) -> "Figure":
+def draw_occupancy(study: Study) -> Figure:
     """How often each code occurs: derived as lines, counted as markers."""
     sizes = shown_sizes(study)
     figure, panels = new_figure(1, 3, 3.3, sharey=True)
-    shades = ("#084594", "#4292c6", "#9ecae1")
     for axes, name in zip(panels, PLAIN, strict=True):
-        for size, shade, marker in zip(sizes, shades, ("o", "s", "^"), strict=False):
+        for size, (shade, marker) in zip(sizes, BLOCK_SIZES, strict=False):
             rows = sorted((c for c in study.codes if (c.format, c.block_size) == (name, size)), key=lambda c: c.rank)
             ranks = [row.rank + 1 for row in rows]
             axes.plot(ranks, [row.derived for row in rows], color=shade, linewidth=1)
@@ -80,7 +76,7 @@ def draw_occupancy(study: Study) -> "Figure":
     return figure
 
 
-def draw_sqnr(study: Study) -> "Figure":
+def draw_sqnr(study: Study) -> Figure:
     """SQNR by block size on each distribution."""
     figure, panels = new_figure(2, 2, 6.2, sharex=True, sharey=True)
     for axes, (name, distribution) in zip(panels, DISTRIBUTIONS.items(), strict=True):
@@ -97,7 +93,7 @@ def draw_sqnr(study: Study) -> "Figure":
     return figure
 
 
-def _draw_sqnr(axes: "Axes", rows: list[Error], form: str) -> None:
+def _draw_sqnr(axes: Axes, rows: list[Error], form: str) -> None:
     """Measured with intervals; what the levels predict as a thin line."""
     style = STYLES[form]
     rows = sorted(rows, key=lambda row: row.block_size)
@@ -111,7 +107,7 @@ def _draw_sqnr(axes: "Axes", rows: list[Error], form: str) -> None:
         axes.plot(sizes, decibels(np.array(derived)), color=BLACK, linewidth=0.6)
 
 
-def draw_magnitude(study: Study) -> "Figure":
+def draw_magnitude(study: Study) -> Figure:
     """Error by magnitude of the weight on normal data, and how many weights there are."""
     figure, panels = new_figure(2, 1, 4.8, sharex=True, height_ratios=[3, 1.2])
     for name in PLAIN:
@@ -123,7 +119,7 @@ def draw_magnitude(study: Study) -> "Figure":
         panels[0].errorbar(
             centres, rmse, yerr=bars, color=style.color, marker=style.marker, linestyle=style.dash, label=style.label
         )
-    panels[1].bar(centres, [100 * row.share for row in rows], width=1 / 16, color="#bbbbbb")
+    panels[1].bar(centres, [100 * row.share for row in rows], width=1 / 16, color=PALE)
     panels[0].set_ylabel("RMS error / absmax")
     panels[0].set_ylim(bottom=0)
     panels[0].legend(loc="upper left", fontsize=8)

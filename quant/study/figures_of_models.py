@@ -1,26 +1,23 @@
 """The figures of the model's weights and of the model. Each takes the study and gives a matplotlib figure."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from quant.study.chart import BLACK, STYLES, block_size_axis, error_bars, new_figure
+from quant.drawing.style import error_bars
+from quant.study.chart import BLACK, BLOCK_SIZES, STYLES, block_size_axis, new_figure
 from quant.study.figures_of_data import shown_sizes
 from quant.study.formats import PLAIN
 from quant.study.records import Study
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-SHADES = ("#084594", "#D55E00", "#767676")
-
-
-def draw_layers(study: Study) -> "Figure":
+def draw_layers(study: Study) -> Figure:
     """SQNR of NF4 minus int4's in every layer."""
     names = list(dict.fromkeys(layer.layer for layer in study.layers))
     figure, (axes,) = new_figure(1, 1, 1.6 + 0.2 * len(names))
-    for offset, (size, shade, marker) in enumerate(zip(shown_sizes(study), SHADES, ("o", "s", "^"), strict=False)):
+    for offset, (size, (shade, marker)) in enumerate(zip(shown_sizes(study), BLOCK_SIZES, strict=False)):
         rows = {layer.layer: layer for layer in study.layers if layer.block_size == size}
         values = [rows[name].nf4_minus_int4 for name in names]
         bars = error_bars(values, [rows[name].interval for name in names])
@@ -36,7 +33,7 @@ def draw_layers(study: Study) -> "Figure":
     return figure
 
 
-def draw_model(study: Study) -> "Figure":
+def draw_model(study: Study) -> Figure:
     """Perplexity ratio and KL divergence by what a format stores."""
     figure, (ratio, divergence) = new_figure(1, 2, 4.0)
     for shift, (form, style) in zip((0.94, 0.98, 1.02, 1.06), STYLES.items(), strict=True):
@@ -60,15 +57,14 @@ def draw_model(study: Study) -> "Figure":
     return figure
 
 
-def _bars(axes: "Axes", x: list[float], values: list[float], intervals: list[object], look: dict[str, str]) -> None:
+def _bars(
+    axes: Axes, x: list[float], values: list[float], intervals: Sequence[Sequence[float] | None], look: dict[str, str]
+) -> None:
     """With intervals where there are any."""
-    known = [
-        (value, value) if interval is None else interval for value, interval in zip(values, intervals, strict=True)
-    ]
-    axes.errorbar(x, values, yerr=error_bars(values, known), capsize=2, **look)  # type: ignore[arg-type]
+    axes.errorbar(x, values, yerr=error_bars(values, intervals), capsize=2, **look)  # type: ignore[arg-type]
 
 
-def draw_speed(study: Study) -> "Figure":
+def draw_speed(study: Study) -> Figure:
     """Decode speed over the float model's, every round a point, medians joined."""
     figure, (axes,) = new_figure(1, 1, 3.3)
     for shift, name in zip((0.96, 1.0, 1.04), PLAIN, strict=True):

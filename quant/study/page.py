@@ -8,10 +8,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from quant.drawing.svg import svg_file
 from quant.errors import QuantError
-from quant.study.chart import drawing, to_svg
+from quant.study.chart import drawing
 from quant.study.claims import judge_claims, judge_scales
 from quant.study.distributions import DEGREES_OF_FREEDOM, DISTRIBUTIONS
 from quant.study.expected import mean_absmax
@@ -22,12 +26,9 @@ from quant.study.records import Study, from_plain, to_plain
 from quant.study.settings import Settings
 from quant.study.tables import all_tables
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 NAME = "nf4-vs-linear"
 SCHEMA = 1
-FIGURES: "Mapping[str, Callable[[Study], Figure]]" = {
+FIGURES: Mapping[str, Callable[[Study], Figure]] = {
     "levels": draw_levels,
     "occupancy": draw_occupancy,
     "sqnr": draw_sqnr,
@@ -77,7 +78,7 @@ def read_json(text: str, name: str) -> Study:
 def figures(study: Study) -> dict[str, str]:
     """Path -> SVG."""
     with drawing():
-        return {f"{NAME}/{name}.svg": to_svg(draw(study)) for name, draw in FIGURES.items()}
+        return {f"{NAME}/{name}.svg": svg_file(draw(study)) for name, draw in FIGURES.items()}
 
 
 def shortened(study: Study) -> list[str]:
@@ -96,8 +97,6 @@ def shortened(study: Study) -> list[str]:
 
 def to_page(study: Study) -> str:
     """The page as Markdown."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
-
     environment = Environment(
         loader=PackageLoader("quant.study"),
         undefined=StrictUndefined,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.cli.options import parse_fraction
 from quant.errors import QuantError
 from tests.unit.cli_runner import QUICK, Run, check_refused
 
@@ -149,3 +150,27 @@ def test_an_error_of_the_system_that_nobody_expected_keeps_its_traceback(
     monkeypatch.setattr("quant.cli.compare.check_variants", fail)
     with pytest.raises(OSError, match="Input/output error"):
         run("compare", "--schemes", "w8a16")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1%", 0.01),
+        ("0.5%", 0.005),
+        (" 2 % ", 0.02),
+        ("0.01", 0.01),
+        ("0", 0),
+        ("0%", 0),
+        ("-5%", -0.05),
+        ("120%", 1.2),
+    ],
+)
+def test_a_part_is_a_percentage_or_a_fraction(text: str, value: float) -> None:
+    """Whether it is one that an option can take is for who takes it."""
+    assert parse_fraction("--part", text) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "%", "one", "1%%", "20 percent", "nan", "inf", "inf%", "1e999"])
+def test_what_is_no_number_is_no_part(text: str) -> None:
+    with pytest.raises(QuantError, match=r"^--part .* is no part of the whole: write it as in 20% or 0\.2"):
+        parse_fraction("--part", text)

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from quant.drawing.palette import LIGHT
+from quant.drawing.style import MARKER, error_bars, look
 from quant.records import Comparison, Result
-from quant.report.figures.drawing import MARKER, WIDTH, all_finite, finite, legend, look, rows
-from quant.report.palette import LIGHT
+from quant.report.figures.drawing import WIDTH, all_finite, finite, legend, rows
 
 
 def accuracy_against_size(comparison: Comparison) -> Figure | None:
@@ -26,15 +27,11 @@ def accuracy_against_size(comparison: Comparison) -> Figure | None:
     for result in drawn:
         change, style = _percent(result.perplexity_ratio), look(result.scheme)
         interval = result.perplexity_ratio_ci
-        reach = None
-        if interval is not None and all(map(finite, interval)):
-            # Of a skewed bootstrap the interval need not hold the value.
-            low, high = (_percent(end) for end in interval)
-            reach = [[max(0.0, change - low)], [max(0.0, high - change)]]
+        ends = None if interval is None else [_percent(end) for end in interval]
         axes.errorbar(
             [(result.footprint_bytes or 0) / 1e6],
             [change],
-            yerr=reach,
+            yerr=error_bars([change], [ends]),
             capsize=3,
             elinewidth=1.4,
             linestyle="",

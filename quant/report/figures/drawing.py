@@ -1,19 +1,15 @@
-"""What the figures share: how a scheme looks, rows, legends, and what can be drawn."""
+"""What the figures share: their width, rows, legends, and what can be drawn."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from quant.report.palette import LIGHT, LOOKS
 
 WIDTH = 6.6
 """Inches of 72 units: figures are shown at their size or smaller."""
 ROW = 0.3
 """Inches for each scheme of a figure with rows."""
-MARKER = 8
 
 
 def finite(value: float | None) -> bool:
@@ -24,22 +20,6 @@ def finite(value: float | None) -> bool:
 def all_finite(values: Sequence[float] | None) -> bool:
     """Whether there are numbers, and all can be drawn."""
     return bool(values) and all(map(finite, values or ()))
-
-
-def look(scheme: str) -> dict[str, Any]:
-    """How markers of a scheme are drawn, as arguments of matplotlib's `plot`."""
-    chosen = LOOKS[scheme]
-    colour = LIGHT[chosen.colour]
-    face = colour if chosen.filled else LIGHT["page"]
-    return {
-        "color": colour,
-        "marker": chosen.marker,
-        "markersize": MARKER if chosen.filled else MARKER + 3,
-        "markerfacecolor": face,
-        "markeredgecolor": colour if not chosen.filled else LIGHT["page"],
-        "markeredgewidth": 1.4 if not chosen.filled else 0.6,
-        "zorder": 3 if chosen.filled else 2.5,
-    }
 
 
 def rows(labels: Sequence[str]) -> tuple[Figure, Axes]:

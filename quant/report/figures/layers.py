@@ -1,26 +1,22 @@
 """The error of each quantized layer's weight: a panel for each kind of layer, over the blocks of the model."""
 
-import re
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from quant.drawing.style import look
+from quant.layer_names import layer_block, layer_kind
 from quant.records import Comparison
-from quant.report.figures.drawing import WIDTH, finite, legend, look
+from quant.report.figures.drawing import WIDTH, finite, legend
 
 MOST_PANELS = 12
 """More kinds of layers than that are left to the JSON file."""
 
 
-def layer_kinds(comparison: Comparison) -> dict[str, dict[str, int]]:
-    """Kind, as in `self_attn.o_proj` -> name of a layer -> its block, the first number in its name, or 0. The part that
-    all kinds begin with is left out.
-    """
-    kinds: dict[str, dict[str, int]] = {}
+def layers_by_kind(comparison: Comparison) -> dict[str, list[str]]:
+    """Kind -> the names of the layers whose error was measured."""
+    kinds: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for result in comparison.measured for name in result.layer_sqnr):
-        number = re.search(r"(?<!\w)\d+(?!\w)", name)
-        kind = name if number is None else name[number.end() :].removeprefix(".") or name
-        kinds.setdefault(kind, {})[name] = int(number[0]) if number else 0
+        kinds.setdefault(layer_kind(name), []).append(name)
     return kinds
 
 
@@ -29,20 +25,21 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
     drawn = [r for r in comparison.measured if any(map(finite, r.layer_sqnr.values()))]
     if not drawn:
         return None
-    kinds = dict(list(layer_kinds(comparison).items())[:MOST_PANELS])
+    kinds = dict(list(layers_by_kind(comparison).items())[:MOST_PANELS])
     columns = min(len(kinds), 2 if len(kinds) <= 4 else 3)
     count = -(-len(kinds) // columns)
     figure = Figure(figsize=(WIDTH, 1.2 + 1.9 * count), layout="constrained")
     panels = figure.subplots(count, columns, sharey=True, squeeze=False)
-    for axes, (kind, blocks) in zip(panels.flat, kinds.items(), strict=False):
+    for axes, (kind, names) in zip(panels.flat, kinds.items(), strict=False):
         for result in drawn:
             # A projection that was initialised with zeros, or weights that were quantized before, have no error: an
             # infinite SQNR. That may be all that a scheme has in a panel, which then still names it.
-            drawable = {blocks[n]: value for n, value in result.layer_sqnr.items() if n in blocks and finite(value)}
-            style = {**look(result.scheme), "markersize": 5}
-            axes.plot(list(drawable), list(drawable.values()), linewidth=1.2, label=result.scheme, **style)
+            drawable = [(layer_block(n), v) for n, v in result.layer_sqnr.items() if n in names and finite(v)]
+            places, values = [place for place, _ in drawable], [value for _, value in drawable]
+            axes.plot(places, values, linewidth=1.2, label=result.scheme, **look(result.scheme, 5))
         axes.set_title(_drawable(kind)[-28:])
-        axes.set_xlim(min(blocks.values()) - 0.5, max(blocks.values()) + 0.5)
+        blocks = [layer_block(name) for name in names]
+        axes.set_xlim(min(blocks) - 0.5, max(blocks) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     for axes in panels.flat[len(kinds) :]:
         axes.set_visible(False)

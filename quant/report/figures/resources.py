@@ -5,9 +5,9 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from quant.drawing.palette import DTYPES, LIGHT, LOOKS, OTHER_DTYPE
 from quant.records import Comparison, Result
 from quant.report.figures.drawing import ROW, WIDTH, finite, legend, rows
-from quant.report.palette import DTYPES, LIGHT, LOOKS, OTHER_DTYPE
 
 
 def memory_by_dtype(comparison: Comparison) -> Figure | None:

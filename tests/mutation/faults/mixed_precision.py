@@ -3,12 +3,13 @@
 from tests.mutation.fault import Fault
 
 ASSIGNMENT = "tests/unit/test_assignment.py"
-BIT_ALLOCATION = "tests/unit/test_bit_allocation.py"
-PLANS = "tests/unit/test_plans_of_a_budget.py"
+BIT_ALLOCATION = "tests/unit/sensitivity/test_bit_allocation.py"
+PLANS = "tests/unit/sensitivity/test_plans_of_a_budget.py"
 CLI = "tests/unit/test_cli_sensitivity.py"
 FOR_A_WHILE = "tests/unit/test_convert_for_a_while.py"
 MIXED_PRECISION = "tests/unit/test_mixed_precision.py"
-SENSITIVITY = "tests/unit/test_sensitivity.py"
+REPORT = "tests/unit/report/test_sensitivity.py"
+SENSITIVITY = "tests/unit/sensitivity/test_measurements.py"
 
 FAULTS = (
     Fault(
@@ -48,38 +49,59 @@ FAULTS = (
     ),
     Fault(
         "a-kind-is-measured-by-its-first-layer",
-        "sensitivity.py",
+        "sensitivity/__init__.py",
         "quantized_for_a_while(model, dict.fromkeys(names, scheme))",
         "quantized_for_a_while(model, dict.fromkeys(names[:1], scheme))",
         f"{SENSITIVITY}::test_every_figure_is_that_of_the_model_with_these_layers_quantized",
     ),
     Fault(
         "the-least-sensitive-layer-is-ranked-first",
-        "sensitivity.py",
+        "sensitivity/__init__.py",
         "-one.accuracy.kl.value",
         "one.accuracy.kl.value",
         f"{SENSITIVITY}::test_the_layer_that_was_made_sensitive_ranks_first",
     ),
     Fault(
         "the-mean-is-held-to-the-budget",
-        "bit_allocation.py",
+        "sensitivity/bit_allocation.py",
         "interval[1] <= 1 + budget",
         "accuracy.ratio.value <= 1 + budget",
         f"{PLANS}::test_it_is_the_end_of_the_interval_that_is_held",
     ),
     Fault(
         "noise-is-credited-to-a-layer",
-        "bit_allocation.py",
+        "sensitivity/bit_allocation.py",
         "max(0.0, one.loss_increase)",
         "one.loss_increase",
         f"{BIT_ALLOCATION}::test_steps_save_the_most_bytes_per_loss_first",
     ),
     Fault(
         "steps-are-taken-by-bytes-alone",
-        "bit_allocation.py",
+        "sensitivity/bit_allocation.py",
         "key=lambda step: -step.efficiency)",
         "key=lambda step: -step.bytes_saved)",
         f"{BIT_ALLOCATION}::test_no_plan_of_less_loss_is_smaller",
+    ),
+    Fault(
+        "steps-are-taken-after-all-in-any-order",
+        "sensitivity/bit_allocation.py",
+        "group = max(more, key=",
+        "group = min(more, key=",
+        f"{PLANS}::test_of_steps_that_were_taken_back_the_one_that_saves_the_most_is_tried_first",
+    ),
+    Fault(
+        "steps-are-taken-after-all-beyond-the-prediction",
+        "sensitivity/bit_allocation.py",
+        "if self._predicted([*taken, *group])]",
+        "if group]",
+        f"{PLANS}::test_a_plan_that_is_predicted_not_to_fit_is_not_tried",
+    ),
+    Fault(
+        "a-layer-without-a-divergence-is-drawn",
+        "report/sensitivity_figure.py",
+        " and one.accuracy.kl.value > 0]",
+        "]",
+        f"{REPORT}::test_the_figure_has_a_point_for_each_layer_with_a_place_on_a_logarithmic_axis",
     ),
     Fault(
         "no-plan-is-a-success",

@@ -11,7 +11,7 @@ COMPARE_SCHEMES = "tests/unit/test_compare_schemes.py"
 INSPECTION = "tests/unit/test_inspection.py"
 SOURCES = "tests/unit/test_sources.py"
 VARIANTS = "tests/unit/test_variants.py"
-DIFF = "tests/unit/test_diff.py"
+DIFF = "tests/unit/diff/test_verdicts.py"
 
 FAULTS = (
     Fault(
@@ -156,14 +156,14 @@ FAULTS = (
     ),
     Fault(
         "rounding-is-a-regression",
-        "diff_checks.py",
+        "diff/checks.py",
         "mean.value - reach <= rounding",
         "mean.value - reach <= 0",
         f"{DIFF}::test_a_divergence_grows_by_what_rounding_adds",
     ),
     Fault(
         "every-error-is-rounding",
-        "diff_checks.py",
+        "diff/checks.py",
         "min(of_scheme, most)",
         "of_scheme",
         f"{DIFF}::test_a_divergence_grows_by_what_rounding_adds",

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from quant.drawing.palette import DARK, LIGHT
 from quant.report.html import to_html
-from quant.report.palette import DARK, LIGHT
 from tests.unit.report.samples import many_schemes
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
+from quant.drawing.palette import DARK, LIGHT
+from quant.drawing.style import drawing
 from quant.evaluate.loss_profile import PositionBin
 from quant.records import Result
 from quant.report import descriptions
 from quant.report.figures.accuracy import accuracy_against_size
 from quant.report.figures.layers import error_by_layer
 from quant.report.html import to_html
-from quant.report.palette import DARK, LIGHT
-from quant.report.svg import drawing
 from quant.report.tables import comparison_notes, comparison_tables
 from quant.variants import VARIANTS
 from tests.unit.report.page import Page

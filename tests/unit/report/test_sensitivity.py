@@ -4,12 +4,8 @@ import dataclasses
 import json
 import math
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
-import pytest
-
-from quant.bit_allocation import Proposal
-from quant.errors import QuantError
+from quant.drawing.style import drawing
 from quant.evaluate.paired import PairedAccuracy
 from quant.evaluate.statistics import Estimate
 from quant.mixed_precision import MixedPrecision, Provenance
@@ -21,9 +17,10 @@ from quant.report.sensitivity import (
     sensitivity_notes,
     sensitivity_tables,
 )
-from quant.report.sensitivity_figure import check_figure, sensitivity_figure
+from quant.report.sensitivity_figure import divergence_by_layer, sensitivity_figure
 from quant.schemes import NF4, W8A16, Scheme
 from quant.sensitivity import BROKEN, Sensitivities, Sensitivity
+from quant.sensitivity.bit_allocation import Proposal
 from tests.unit.report.samples import ENVIRONMENT
 
 NAMES = ("a.down_proj", "b.down_proj")
@@ -140,14 +137,24 @@ def test_a_proposal_is_told_layer_by_layer_with_the_predicted_and_the_measured_r
 def test_the_figure_names_every_layer_and_scheme_and_is_the_same_each_time() -> None:
     content = sensitivity_figure(MEASURED, ".svg")
     texts = "".join(ElementTree.fromstring(content).itertext())
-    for text in (*NAMES, str(NF4()), str(W8A16()), "tiny: each layer quantized alone", "nats per token"):
+    for text in (*NAMES, "nf4", "w8a16", "tiny: each layer quantized alone", "nats per token"):
         assert text in texts
+    assert "1e-04" in texts
+    assert "$" not in texts
     assert sensitivity_figure(MEASURED, ".svg") == content
     assert sensitivity_figure(MEASURED, ".PNG").startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["figure", "figure.pdf", "svg"])
-def test_other_kinds_of_files_are_refused(name: str) -> None:
-    check_figure(Path("figure.svg"))
-    with pytest.raises(QuantError, match=r"name a file that ends in \.png or \.svg"):
-        check_figure(Path(name))
+def test_the_figure_has_a_point_for_each_layer_with_a_place_on_a_logarithmic_axis() -> None:
+    """The second layer in W8A16 has a divergence of 0, and a broken one an infinite one."""
+    broken = dataclasses.replace(MEASURED.layers[0], accuracy=BROKEN)
+    with drawing():
+        figures = [divergence_by_layer(MEASURED)]
+        figures.append(divergence_by_layer(dataclasses.replace(MEASURED, layers=(broken, *MEASURED.layers[1:]))))
+    points, without = (
+        {bars.get_label(): bars[0].get_xydata()[:, 0].tolist() for bars in figure.axes[0].containers}
+        for figure in figures
+    )
+    assert points == {"nf4": [2e-3, 1e-3], "w8a16": [1e-5]}
+    assert without == {"nf4": [math.inf, 1e-3], "w8a16": [1e-5]}
+    assert figures[0].axes[0].get_xlim()[1] > 2.2e-3 > 1.8e-3 > figures[1].axes[0].get_xlim()[1] > 1.1e-3

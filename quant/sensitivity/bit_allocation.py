@@ -67,20 +67,14 @@ class Proposal:
     accuracy: PairedAccuracy
 
 
-def parse_budget(text: str) -> float:
-    """How much the perplexity may grow, as a fraction: "1%" and "0.01" are 0.01.
+def check_budget(budget: float) -> None:
+    """budget: how much the perplexity may grow, as a fraction.
 
     Raises:
-        QuantError: no number, a negative one, or as much as the perplexity itself.
+        QuantError: NaN, negative, or as much as the perplexity itself.
     """
-    number = text.strip()
-    try:
-        budget = float(number[:-1]) / 100 if number.endswith("%") else float(number)
-    except ValueError:
-        budget = math.nan
     if not 0 <= budget < MOST_RATIO - 1:
-        raise QuantError(f"budget {text!r} is no fraction of the perplexity: write 1% or 0.01, below 100%")
-    return budget
+        raise QuantError(f"a budget of {100 * budget:g} % of the perplexity is none: use 0 % to less than 100 %")
 
 
 def steps_of(layers: Sequence[Sensitivity]) -> list[Step]:
@@ -127,8 +121,9 @@ def propose(
         held_to: the model's baseline on windows that had no part in `measured`; the plan is held to these.
 
     Raises:
-        QuantError: too few windows for an interval.
+        QuantError: a budget that is none, or too few windows for an interval.
     """
+    check_budget(budget)
     for windows in (baseline.windows, held_to.windows):
         check_windows(windows)
     search = _Search(model, baseline, budget, watch)

@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 
-from quant.report.palette import DARK, DTYPES, FORMATS, LIGHT, LOOKS, OTHER_DTYPE, TEXT
+from quant.drawing.palette import DARK, DTYPES, FORMATS, LIGHT, LOOKS, OTHER_DTYPE, TEXT
 from quant.variants import VARIANTS
 
 BOTH = pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])

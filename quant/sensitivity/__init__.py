@@ -1,10 +1,10 @@
 """Which layers of a model cost the most accuracy when they are quantized: each is measured by itself.
 
-For every linear layer, for every kind of layer (all `down_proj`, all `qkv_proj`, ...) and for all together, the model
-is run over the same tokens with only these quantized, and compared with itself in float: KL divergence and perplexity
-ratio, with intervals from the paired block bootstrap of `quant.evaluate`. Layers are ranked by KL divergence: it sees
-every change of the predictions, where changes of single losses cancel, and so it takes far fewer tokens to tell two
-layers apart than the perplexity does.
+For every linear layer, for every kind of layer (all `mlp.down_proj`, all `self_attn.qkv_proj`, ...) and for all
+together, the model is run over the same tokens with only these quantized, and compared with itself in float: KL
+divergence and perplexity ratio, with intervals from the paired block bootstrap of `quant.evaluate`. Layers are ranked
+by KL divergence: it sees every change of the predictions, where changes of single losses cancel, and so it takes far
+fewer tokens to tell two layers apart than the perplexity does.
 
 The model is loaded once. A layer is replaced, measured and put back, the same object, so the model is the same to the
 bit afterwards (`quant.convert.quantized_for_a_while`). The baseline's logits are computed once and kept. It takes one
@@ -33,6 +33,7 @@ from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.statistics import Estimate, exp
 from quant.evaluate.windows import TokenWindows
+from quant.layer_names import layer_kind
 from quant.schemes import Scheme
 from quant.selection import select
 
@@ -208,14 +209,9 @@ def accuracy_beside(baseline: Baseline, model: Any) -> PairedAccuracy:
 
 
 def kinds_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Kind -> the layers of that kind, for the kinds of several layers, and all together.
-
-    The kind of a layer is the last component of its name that is no number: `model.layers.0.mlp.down_proj` is a
-    `down_proj`, `layers.3` one of `layers`.
-    """
+    """Kind (`quant.layer_names`) -> the layers of that kind, for the kinds of several layers, and all together."""
     kinds: dict[str, list[str]] = {}
     for name in names:
-        words = [part for part in name.split(".") if not part.isdecimal()]
-        kinds.setdefault(words[-1] if words else name, []).append(name)
+        kinds.setdefault(layer_kind(name), []).append(name)
     several = {kind: tuple(layers) for kind, layers in kinds.items() if 1 < len(layers) < len(names)}
     return {**several, ALL: tuple(names)} if len(names) > 1 else several

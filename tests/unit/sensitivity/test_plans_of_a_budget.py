@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 import quant
 from quant import QuantError
-from quant.bit_allocation import check_windows, propose
 from quant.errors import BrokenLogitsError
 from quant.evaluate import statistics
 from quant.evaluate.divergence import Measurement
@@ -25,6 +24,7 @@ from quant.evaluate.windows import TokenWindows
 from quant.modules import QuantizedLinear
 from quant.schemes import NF4, W8A16, Scheme
 from quant.sensitivity import Sensitivities, measure_sensitivities
+from quant.sensitivity.bit_allocation import check_windows, propose
 from tests.models import Layers, seeded, snapshot
 from tests.unit.evaluate.made import BASELINE, FINGERPRINT, TOKENS, WINDOWS, measurement, noise
 
@@ -58,9 +58,11 @@ def summed(costs: dict[Scheme, float]) -> Callable[[dict[str, Scheme]], float]:
     return lambda found: sum(costs[scheme] for scheme in found.values())
 
 
-def solve(baseline: Any, budget: float, held_to: Any = None) -> tuple[Any, nn.Module]:
-    """The proposal for a model of three layers, and the model; held to a text of the same costs if to no other."""
-    model = seeded(Layers)
+def solve(baseline: Any, budget: float, held_to: Any = None, count: int = 2) -> tuple[Any, nn.Module]:
+    """The proposal for a model of `count` layers and a head, and the model; held to a text of the same costs if to no
+    other.
+    """
+    model = seeded(lambda: Layers(count))
     measured = measure_sensitivities("tiny", model, baseline, SCHEMES, include=["*", "lm_head"])
     held_to = Invented(baseline.cost, baseline.spread) if held_to is None else held_to
     return propose(model, baseline, held_to, measured, budget), model
@@ -186,13 +188,42 @@ def test_no_layer_of_a_plan_fits_in_a_smaller_scheme(seed: int, together: float)
             assert together > 1 or nbytes - smaller < largest
 
 
+def test_of_steps_that_were_taken_back_the_one_that_saves_the_most_is_tried_first() -> None:
+    """layers.2 fits beside no other layer, so all but layers.1 are taken back; of the head and layers.0, which do not
+    fit together, layers.0 saves more, though less for its loss.
+    """
+    alone = {"layers.1": 0.0001, "layers.2": 0.0002, "lm_head": 0.0003, "layers.0": 0.0006}
+
+    def cost(found: dict[str, Scheme]) -> float:
+        if W8A16() in found.values() or ("layers.2" in found and len(found) > 1) or {"lm_head", "layers.0"} <= {*found}:
+            return 1.0
+        return sum(alone[name] for name in found)
+
+    baseline = Invented(cost)
+    proposal, _ = solve(baseline, math.expm1(0.005), count=3)
+    tried = ["".join(name[-1] for name in found) for found in baseline.seen[-7:]]  # d: the head
+    assert tried[:5] == ["012d", "12d", "12", "1", "01"]
+    assert {name for name, scheme in proposal.plan.layers.items() if scheme is not None} == {"layers.0", "layers.1"}
+
+
+def test_a_plan_that_is_predicted_not_to_fit_is_not_tried() -> None:
+    """Layers cost half as much together as alone: the plan would fit by measuring, which is noise on a short text."""
+    costs: Costs = {(name, W8A16()): 1.0 for name in NAMES}
+    costs |= {(name, NF4(32)): 0.002 for name in NAMES}
+    baseline = Invented(costing(costs, together=0.5))
+    proposal, _ = solve(baseline, math.expm1(0.005))
+    assert list(proposal.plan.layers.values()).count(NF4(32)) == 2
+    assert proposal.provenance.predicted_ratio == pytest.approx(math.exp(0.004), rel=1e-9)
+    assert proposal.provenance.tried == 1
+
+
 def test_plans_are_measured_a_bounded_number_of_times_to_take_steps_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """NF4 costs too much beside other layers: two layers are taken back, of three that are left one is tried again."""
     cost = summed({W8A16(): 0.0001, NF4(32): 0.002})
     beside = Invented(lambda found: (3 if len(found) > 1 and NF4(32) in found.values() else 1) * cost(found))
     tried = []
     for most in (1, 16):
-        monkeypatch.setattr("quant.bit_allocation.RETAKEN", most)
+        monkeypatch.setattr("quant.sensitivity.bit_allocation.RETAKEN", most)
         proposal, _ = solve(beside, math.expm1(0.005))
         tried.append(proposal.provenance.tried)
     assert tried == [3 + 1, 3 + 2]

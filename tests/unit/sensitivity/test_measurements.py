@@ -176,11 +176,11 @@ def test_a_layer_that_breaks_the_model_is_recorded_and_the_others_are_measured(m
     assert snapshot(model) == before
 
 
-def test_kinds_are_layers_of_one_last_name() -> None:
+def test_kinds_are_layers_of_one_name_within_their_blocks() -> None:
     blocks = [f"model.layers.{index}.mlp.{name}" for index in (0, 1) for name in ("up", "down")]
     assert kinds_of([*blocks, "lm_head"]) == {
-        "up": (blocks[0], blocks[2]),
-        "down": (blocks[1], blocks[3]),
+        "mlp.up": (blocks[0], blocks[2]),
+        "mlp.down": (blocks[1], blocks[3]),
         "all": (*blocks, "lm_head"),
     }
     assert kinds_of(["layers.0", "layers.1"]) == {"all": ("layers.0", "layers.1")}

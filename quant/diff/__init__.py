@@ -34,7 +34,7 @@ is added, for a divergence is from that. So
 On the embedded model in bfloat16, where `quant.evaluate.noise` stands for another machine, this estimates 1.4e-3 nats
 and rounding added 1.0e-3 to W8A16's divergence, eighteen times its reach; in float32 both are below 1e-8. An error
 that a fault adds looks the same, so the scheme's v counts up to a measured multiple of the baseline's only
-(`quant.diff_checks.AMPLIFIED`): in float32 that hides next to nothing, in 16 bits what rounding alone could be. Where
+(`quant.diff.checks.AMPLIFIED`): in float32 that hides next to nothing, in 16 bits what rounding alone could be. Where
 the baseline's windows are the same to the bit, nothing is taken off; where it is another model, its own check tells
 so. How much worse is worth an alarm is for the reader, who has the figure; `quant.evaluate.gates` holds a model to
 margins instead.
@@ -50,7 +50,7 @@ says so.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quant.diff_checks import Difference, Pair, accuracy_checks, footprint_check, speed_check
+from quant.diff.checks import Difference, Pair, accuracy_checks, footprint_check, speed_check
 from quant.errors import QuantError
 from quant.evaluate.gates import GateResult, Verdict
 from quant.evaluate.thresholds import CPU, IDENTITY

@@ -1,0 +1,1 @@
+"""`quant.drawing`: what all figures share."""
