@@ -1,4 +1,4 @@
-"""`quant sensitivity`: which layers cost the most accuracy, and a small mixed precision within a budget.
+"""`quant sensitivity`: which layers cost the most accuracy, and the smallest mixed precision within a budget.
 
 With a budget, layers are measured and the plan is chosen on the first half of the windows, and held to the other half.
 Files are written at the end; the places they go to are checked before the work starts.
@@ -46,7 +46,7 @@ from quant.report.terminal import make_console, print_report
 from quant.schemes import SCHEMES, Scheme
 from quant.selection import select
 from quant.sensitivity import Sensitivities, check_logits, kept_baseline, measure_sensitivities, most_scored
-from quant.sensitivity.bit_allocation import Proposal, check_budget, check_windows, propose
+from quant.sensitivity.proposal import Proposal, check_budget, check_windows, propose
 from quant.sources import Source, check_window, cut_windows, open_source, read_text
 from quant.variants import BASELINE, load_variant, scheme_of
 
@@ -77,7 +77,7 @@ def sensitivity_command(
         list[str] | None, typer.Option(help="Glob of layers to leave, besides head and tied ones; repeatable.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="Find a small plan that costs at most so much perplexity: 1% or 0.01.")
+        str | None, typer.Option(help="Find the smallest plan that costs at most so much perplexity: 1% or 0.01.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(help="Write that plan to this file, for quant quantize --plan.")] = None,
     text: Text = None,
@@ -98,7 +98,7 @@ def sensitivity_command(
 ) -> None:
     """Which layers cost the most accuracy: each layer, and each kind of layer, quantized alone and measured.
 
-    With --budget: a small mix of the schemes and float, chosen greedily on the first half of the text and measured on
+    With --budget: the smallest mix of the schemes and float, chosen on the first half of the text and measured on
     the other half to cost at most so much; exit code 1 where none is found.
 
     Examples:

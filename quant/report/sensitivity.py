@@ -10,7 +10,7 @@ from quant.mixed_precision import scheme_to_dict
 from quant.report.json_file import SCHEMA, dump
 from quant.report.tables import NOTHING, Table
 from quant.sensitivity import ALL, Sensitivities, Sensitivity
-from quant.sensitivity.bit_allocation import Proposal
+from quant.sensitivity.proposal import Proposal
 
 HEADER = ("layers", "scheme", "KL nats", "95 % interval", "ratio", "95 % interval", "top-1 %", "bytes", "quantized")
 

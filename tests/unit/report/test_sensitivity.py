@@ -20,7 +20,7 @@ from quant.report.sensitivity import (
 from quant.report.sensitivity_figure import divergence_by_layer, sensitivity_figure
 from quant.schemes import NF4, W8A16, Scheme
 from quant.sensitivity import BROKEN, Sensitivities, Sensitivity
-from quant.sensitivity.bit_allocation import Proposal
+from quant.sensitivity.proposal import Proposal
 from tests.unit.report.samples import ENVIRONMENT
 
 NAMES = ("a.down_proj", "b.down_proj")

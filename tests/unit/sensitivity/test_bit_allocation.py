@@ -1,4 +1,4 @@
-"""The steps that a plan is chosen from, by hand and against all plans of four layers; and budgets as they are typed."""
+"""Plans for losses that are known, held to all plans that there are."""
 
 import dataclasses
 import itertools
@@ -7,97 +7,144 @@ import random
 
 import pytest
 
-from quant import QuantError
-from quant.evaluate import statistics
 from quant.evaluate.paired import PairedAccuracy
 from quant.evaluate.statistics import Estimate
 from quant.schemes import NF4, W8A16, Scheme
 from quant.sensitivity import Sensitivity
-from quant.sensitivity.bit_allocation import check_budget, steps_of
+from quant.sensitivity.bit_allocation import Choice, Choices, choices_of, least_loss, smallest
 
-SCHEMES = [W8A16(), NF4(32)]
-NAMES = ("layers.0", "layers.1", "lm_head")
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 50)
+SCHEMES = (W8A16(), NF4(32), NF4())
 
 
 def alone(name: str, scheme: Scheme, loss: float, before: int, after: int) -> Sensitivity:
     """A measurement that says so."""
     ratio = Estimate(math.exp(loss), None)
-    return Sensitivity(name, (name,), scheme, PairedAccuracy(30.0, 0.0, 0.0, ratio, ratio, 1.0), before, after)
+    accuracy = PairedAccuracy(30.0, 0.0, 0.0, ratio, Estimate(0.125, None), 1.0)
+    return Sensitivity(name, (name,), scheme, accuracy, before, after)
 
 
-@pytest.mark.parametrize("budget", [0.0, 0.01, 0.999])
-def test_a_budget_may_be_less_than_the_perplexity_itself(budget: float) -> None:
-    check_budget(budget)
+def made(seed: int, layers: int = 5) -> Choices:
+    """Bytes and losses at random, three layers of one size and the others of any; a scheme may cost nothing."""
+    source = random.Random(seed)
+    choices: Choices = {}
+    for index in range(layers):
+        before = 4096 if index < 3 else source.randint(100, 10_000)
+        choices[f"layers.{index}"] = [
+            Choice(None, before, 0.0),
+            Choice(W8A16(), before // 4 + 8, max(0.0, source.uniform(-0.001, 0.004))),
+            Choice(NF4(), before // 8 + 16, source.uniform(0, 0.01)),
+        ]
+    return choices
 
 
-@pytest.mark.parametrize("budget", [-0.01, 1.0, 1.01, math.nan, math.inf])
-def test_other_budgets_are_refused(budget: float) -> None:
-    with pytest.raises(QuantError, match="% of the perplexity is none: use 0 % to less than 100 %"):
-        check_budget(budget)
+def every_plan(choices: Choices) -> list[tuple[int, float]]:
+    """Bytes and loss of each."""
+    plans = itertools.product(*choices.values())
+    return [(sum(one.nbytes for one in plan), math.fsum(one.loss for one in plan)) for plan in plans]
 
 
-def test_steps_save_the_most_bytes_per_loss_first() -> None:
-    """By hand: 3000 bytes for 0.001 nats, 1000 for 0.002 more; 1500 for 0.001; and 1000 for nothing."""
-    steps = steps_of(
+@pytest.mark.parametrize("seed", range(8))
+def test_no_plan_within_the_loss_is_smaller_and_none_as_small_loses_less(seed: int) -> None:
+    choices = made(seed)
+    plans = every_plan(choices)
+    most = max(loss for _, loss in plans)
+    for part in (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.01):
+        found = smallest(choices, part * most)
+        nbytes = min(nbytes for nbytes, loss in plans if loss <= part * most)
+        assert found.nbytes == nbytes
+        assert found.loss == pytest.approx(min(loss for size, loss in plans if size == nbytes), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_plan_within_the_bytes_loses_less(seed: int) -> None:
+    choices = made(seed)
+    plans = every_plan(choices)
+    low, high = min(plans)[0], max(plans)[0]
+    for part in (0.0, 0.1, 0.3, 0.5, 0.7, 1.0):
+        most = low + int(part * (high - low))
+        found = least_loss(choices, most)
+        assert found.nbytes <= most
+        assert found.loss == pytest.approx(min(loss for size, loss in plans if size <= most), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_more_plans_than_can_be_counted_it_is_the_smallest_to_the_byte(seed: int) -> None:
+    """4^60 plans, by dynamic programming over losses that are whole numbers."""
+    source = random.Random(seed)
+    limit = 5000
+    choices: Choices = {}
+    for index in range(60):
+        before = source.randint(500_000, 1_000_000)
+        several = [(before // part + source.randint(0, 9999), source.randint(1, 250)) for part in (2, 4, 7)]
+        choices[f"layers.{index}"] = [
+            Choice(None, before, 0.0),
+            *(Choice(scheme, nbytes, loss) for scheme, (nbytes, loss) in zip(SCHEMES, several, strict=True)),
+        ]
+    least = [0] * (limit + 1)
+    for several in choices.values():
+        least = [
+            min(least[loss - int(one.loss)] + one.nbytes for one in several if one.loss <= loss)
+            for loss in range(limit + 1)
+        ]
+    found = smallest(choices, limit * (1 + 1e-5))
+    assert (found.nbytes, found.loss <= limit) == (least[limit], True)
+
+
+def test_a_plan_says_what_it_takes_and_loses() -> None:
+    choices = made(3)
+    found = smallest(choices, 0.01)
+    taken = [
+        next(one for one in several if one.scheme == dict(found.schemes).get(name)) for name, several in choices.items()
+    ]
+    assert found.nbytes == sum(one.nbytes for one in taken)
+    assert found.loss == math.fsum(one.loss for one in taken) <= 0.01
+    assert [name for name, _ in found.schemes] == [name for name in choices if name in dict(found.schemes)]
+
+
+def test_of_choices_that_cost_nothing_the_smaller_divergence_is_taken() -> None:
+    choices = {name: [Choice(None, 100, 0.0), Choice(W8A16(), 50, 0.0, kl)] for name, kl in (("a", 1e-4), ("b", 1e-6))}
+    assert least_loss(choices, 150).schemes == (("b", W8A16()),)
+    choices["b"][1] = Choice(W8A16(), 50, 1e-6, 1e-6)  # a thousandth of the other's divergence is less
+    assert least_loss(choices, 150).schemes == (("a", W8A16()),)
+
+
+def test_of_choices_that_cost_the_same_the_smaller_is_taken() -> None:
+    choices = {name: [Choice(None, 100, 0.0), Choice(NF4(), size, 0.001)] for name, size in (("a", 50), ("b", 40))}
+    choices["c"] = [Choice(None, 100, 0.0), Choice(NF4(), 45, 0.001)]
+    assert least_loss(choices, 250).schemes == (("b", NF4()),)
+
+
+def test_two_plans_whose_losses_differ_by_a_millionth_are_told_apart() -> None:
+    choices = {name: [Choice(None, 100, 0.0), Choice(NF4(), 50, loss)] for name, loss in (("a", 1.000001), ("b", 1.0))}
+    assert least_loss(choices, 150).schemes == (("b", NF4()),)
+
+
+def test_billions_of_bytes_are_held_to_the_byte() -> None:
+    choices = {f"layers.{index}": [Choice(None, 10**9, 0.0), Choice(NF4(), 10**9 - 1, 0.001)] for index in range(9)}
+    assert least_loss(choices, 9 * 10**9).schemes == ()
+    assert len(least_loss(choices, 9 * 10**9 - 1).schemes) == 1
+    assert len(least_loss(choices, 9 * 10**9 - 9).schemes) == 9
+
+
+def test_measurements_leave_float_and_every_scheme_to_choose_from() -> None:
+    """A gain is noise and counts as no loss; what makes the model impossible is no choice."""
+    broken = dataclasses.replace(alone("a", NF4(), 0.0, 4000, 0).accuracy, ratio=Estimate(math.inf, None))
+    choices = choices_of(
         [
             alone("a", W8A16(), 0.001, 4000, 1000),
-            alone("a", NF4(), 0.003, 4000, 0),
-            alone("b", W8A16(), 0.002, 2000, 500),
-            alone("b", NF4(), 0.001, 2000, 500),
-            alone("c", NF4(), -0.004, 1000, 0),
+            alone("b", W8A16(), -0.004, 2000, 500),
+            dataclasses.replace(alone("a", NF4(), 0.0, 4000, 600), accuracy=broken),
+            alone("b", NF4(), 0.002, 2000, 300),
         ]
     )
-    assert [(step.layer, step.scheme, step.bytes_saved) for step in steps] == [
-        ("c", NF4(), 1000),
-        ("a", W8A16(), 3000),
-        ("b", NF4(), 1500),
-        ("a", NF4(), 1000),
-    ]
-    assert [step.loss_added for step in steps] == pytest.approx([0, 0.001, 0.001, 0.002], rel=1e-9)
+    assert {name: [(one.scheme, one.nbytes, one.kl) for one in several] for name, several in choices.items()} == {
+        "a": [(None, 4000, 0.0), (W8A16(), 1000, 0.125)],
+        "b": [(None, 2000, 0.0), (W8A16(), 500, 0.125), (NF4(), 300, 0.125)],
+    }
+    losses = [one.loss for several in choices.values() for one in several]
+    assert losses == pytest.approx([0.0, 0.001, 0.0, 0.0, 0.002], rel=1e-9)
 
 
-def test_a_scheme_that_saves_nothing_is_no_step() -> None:
-    assert steps_of([alone("a", W8A16(), -1.0, 100, 100), alone("a", NF4(), 0.1, 100, 101)]) == []
-
-
-def test_a_choice_that_is_larger_and_worse_is_passed_over() -> None:
-    steps = steps_of([alone("a", W8A16(), 0.005, 4000, 1000), alone("a", NF4(), 0.002, 4000, 500)])
-    assert [step.scheme for step in steps] == [NF4()]
-
-
-def test_a_scheme_that_breaks_the_model_is_no_choice() -> None:
-    broken = dataclasses.replace(alone("a", NF4(), 0.0, 4000, 0).accuracy, ratio=Estimate(math.inf, None))
-    measured = [
-        dataclasses.replace(alone("a", scheme, 0.0, 4000, after), accuracy=broken)
-        for scheme, after in ((W8A16(), 1000), (NF4(), 0))
-    ]
-    assert steps_of(measured) == []
-    steps = steps_of([alone("a", W8A16(), 0.001, 4000, 1000), measured[1]])
-    assert [step.scheme for step in steps] == [W8A16()]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_plan_of_less_loss_is_smaller(seed: int) -> None:
-    """Held to all plans of four layers, at every plan on the way."""
-    source = random.Random(seed)
-    table: dict[str, list[tuple[int, float]]] = {}
-    measured = []
-    for name in "abcd":
-        before = source.randint(100, 10_000)
-        choices = [(scheme, source.uniform(0, 0.01), source.randint(1, before - 1)) for scheme in (W8A16(), NF4())]
-        measured += [alone(name, scheme, loss, before, after) for scheme, loss, after in choices]
-        table[name] = [(before, 0.0), *((after, loss) for _, loss, after in choices)]
-    total, loss = sum(points[0][0] for points in table.values()), 0.0
-    plans = [
-        (sum(nbytes for nbytes, _ in plan), sum(added for _, added in plan))
-        for plan in itertools.product(*table.values())
-    ]
-    for step in steps_of(measured):
-        total, loss = total - step.bytes_saved, loss + step.loss_added
-        assert min(nbytes for nbytes, added in plans if added <= loss + 1e-12) == total
-    assert total == min(nbytes for nbytes, _ in plans)
+def test_a_scheme_that_saves_nothing_or_breaks_the_model_leaves_the_layer_float() -> None:
+    assert smallest({"a": [Choice(None, 100, 0.0), Choice(W8A16(), 101, 0.0)]}, 0.1).schemes == ()
+    assert smallest({"a": [Choice(None, 100, 0.0)]}, 0.1).nbytes == 100
