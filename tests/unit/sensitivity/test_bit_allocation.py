@@ -75,10 +75,10 @@ def test_of_more_plans_than_can_be_counted_it_is_the_smallest_to_the_byte(seed: 
     choices: Choices = {}
     for index in range(60):
         before = source.randint(500_000, 1_000_000)
-        several = [(before // part + source.randint(0, 9999), source.randint(1, 250)) for part in (2, 4, 7)]
+        sizes = [(before // part + source.randint(0, 9999), source.randint(1, 250)) for part in (2, 4, 7)]
         choices[f"layers.{index}"] = [
             Choice(None, before, 0.0),
-            *(Choice(scheme, nbytes, loss) for scheme, (nbytes, loss) in zip(SCHEMES, several, strict=True)),
+            *(Choice(scheme, nbytes, loss) for scheme, (nbytes, loss) in zip(SCHEMES, sizes, strict=True)),
         ]
     least = [0] * (limit + 1)
     for several in choices.values():
