@@ -49,8 +49,10 @@ def compare(
     """Measure the baseline and every requested variant; in several processes, all have to be called alike.
 
     Raises:
-        QuantError: unknown scheme, or one asked for by name that cannot be made; a device that several processes cannot
-            have; processes that differ in text, software or machine; whatever loading and evaluating raise.
+        QuantError: unknown scheme, or one asked for by name of which it can be told beforehand that it cannot be made;
+            a device that several processes cannot have; processes that differ in text, software or machine; whatever
+            loading and evaluating the baseline raise. What another variant raises is its record's error: it must not
+            cost the records of those before it.
     """
     request = processes.together(lambda: _checked(request, processes))
     _check_alike(request, processes)
@@ -68,7 +70,7 @@ def compare(
                 result, baseline = _measure(name, request, processes, baseline, advance)
                 result = _beside(results[0] if results else result, result)
         except QuantError as error:
-            if request.schemes is not None or name == BASELINE:
+            if name == BASELINE:
                 raise
             result = Result(name, error=str(error))
         results.append(result)

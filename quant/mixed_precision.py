@@ -16,6 +16,7 @@ a scheme or a schema that this version does not know is an error that names the 
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -179,7 +180,7 @@ def _read_provenance(content: Any) -> Provenance:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _check_fields(what: str, content: Mapping[str, Any], needed: set[str], optional: set[str]) -> None:

@@ -147,7 +147,7 @@ class Blockwise(Scheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.block_size, bool) or self.block_size not in BLOCK_SIZES:
+        if type(self.block_size) is not int or self.block_size not in BLOCK_SIZES:
             allowed = ", ".join(map(str, BLOCK_SIZES))
             raise QuantError(
                 f"{type(self).__name__}: block_size {self.block_size!r} is not allowed, use one of {allowed}"

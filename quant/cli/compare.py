@@ -29,6 +29,7 @@ from quant.cli.options import (
 )
 from quant.cli.progress import schemes_bar
 from quant.compare import compare
+from quant.errors import QuantError
 from quant.evaluate.limits import check_positions
 from quant.evaluate.processes import Processes, check_whole_models
 from quant.integrations.transformers import load_tokenizer
@@ -41,7 +42,7 @@ from quant.report.terminal import make_console, print_report
 from quant.sources import check_window, cut_windows, open_source, read_text
 from quant.variants import VARIANTS, check_variants
 
-EMBEDDED_TEXT_TOKENS = 32768
+COMPARE_TOKENS = 32768
 """Of the embedded text's 106,793, so that a comparison of all schemes takes under three minutes on two cores."""
 
 PROMPT_TOKENS = 64
@@ -100,7 +101,7 @@ def compare_command(
         source = open_source(model, dtype, trust_remote_code)
         tokenizer = load_tokenizer(source.folder, trust_remote_code)
         embedded = text is None and dataset is None
-        limit = EMBEDDED_TEXT_TOKENS if max_tokens is None and embedded else max_tokens
+        limit = COMPARE_TOKENS if max_tokens is None and embedded else max_tokens
         windows = cut_windows(source, tokenizer, content, window, stride, bos, limit)
         prompt_tokens = min(PROMPT_TOKENS, len(windows.ids))
         check_positions(source.config, prompt_tokens + new_tokens, f"--new-tokens {new_tokens}, with the prompt")
@@ -126,29 +127,37 @@ def compare_command(
         comparison = compare(request, watch, processes)
     if processes.main:
         _deliver(comparison, json_file, report)
+        if schemes is not None:
+            _check_made(comparison)
+
+
+def _check_made(comparison: Comparison) -> None:
+    """Raises:
+    QuantError: a scheme that was asked for by name has no figures, which is easily overlooked in a table.
+    """
+    failed = [f"{result.scheme} ({result.error})" for result in comparison.results if result.error is not None]
+    if failed:
+        raise QuantError(f"not measured: {'; '.join(failed)}")
 
 
 def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None) -> None:
-    """Write the files, then print: a reader that closes the pipe must not cost the files.
-
-    Nor must a figure that cannot be drawn cost what took hours to measure: the record is written and printed without
-    the report, and what went wrong is raised afterwards.
+    """Write the files, then print: a reader that closes the pipe must not cost the files, nor a full disk what is
+    printed, nor a figure that cannot be drawn the record, which then is written without the report.
     """
     record = comparison_json(comparison)
     contents: dict[str, str] = {}
-    failure: Exception | None = None
     try:
-        if report is not None:
-            contents = _report(comparison, record)
-    except Exception as error:  # whatever it is
-        report, failure = None, error
-    write_reports(None if json_file == STDOUT else json_file, report, record, contents)
-    if json_file == STDOUT:
-        typer.echo(record, nl=False)
-    else:
-        print_report(make_console(), comparison_tables(comparison), comparison_notes(comparison))
-    if failure is not None:
-        raise failure
+        try:
+            if report is not None:
+                contents = _report(comparison, record)
+        finally:
+            target = None if json_file == STDOUT else json_file
+            write_reports(target, report if contents else None, record, contents)
+    finally:
+        if json_file == STDOUT:
+            typer.echo(record, nl=False)
+        else:
+            print_report(make_console(), comparison_tables(comparison), comparison_notes(comparison))
 
 
 def _report(comparison: Comparison, record: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ from quant.errors import QuantError
 from quant.evaluate.divergence import LIMIT_BYTES
 from quant.evaluate.processes import Processes
 from quant.integrations.transformers import build_on_meta, load_tokenizer, quiet_transformers
-from quant.report.files import check_file, write_files
+from quant.report.files import check_different, check_file, write_files
 from quant.report.sensitivity import (
     no_plan,
     proposal_notes,
@@ -50,7 +50,7 @@ from quant.sensitivity.proposal import Proposal, check_budget, check_windows, pr
 from quant.sources import Source, check_window, cut_windows, open_source, read_text
 from quant.variants import BASELINE, load_variant, scheme_of
 
-EMBEDDED_TEXT_TOKENS = 24577
+SENSITIVITY_TOKENS = 24577
 """Of the embedded text's 106,793, so that one scheme, 30 runs over the text, takes about two minutes on two cores: 200
 CPU seconds, by 132 measured for 16,385.
 """
@@ -157,7 +157,7 @@ def _check_device(device: str) -> None:
 def _default_tokens(source: Source) -> int:
     """Of the embedded text: fewer for a vocabulary so large that logits would not fit."""
     most = most_scored(source.config, source.dtype, LIMIT_BYTES)
-    return EMBEDDED_TEXT_TOKENS if most is None else min(EMBEDDED_TEXT_TOKENS, most)
+    return SENSITIVITY_TOKENS if most is None else min(SENSITIVITY_TOKENS, most)
 
 
 def _schemes(asked: str, block_size: int, scale: str) -> list[Scheme]:
@@ -189,14 +189,11 @@ def _check_targets(json_file: Path | None, figure: Path | None, plan: Path | Non
         raise QuantError("--plan is where the plan for a budget goes: pass --budget, as in --budget 1%")
     if figure is not None and figure.suffix.lower() not in FIGURE_FORMATS:
         raise QuantError(f"--figure {figure}: name a file that ends in {' or '.join(FIGURE_FORMATS)}")
-    named = {"--json": None if json_file == STDOUT else json_file, "--figure": figure, "--plan": plan}
-    taken: dict[Path, str] = {}
-    for option, path in named.items():
-        if path is not None:
-            check_file(option, path)
-            other = taken.setdefault(path.resolve(), option)
-            if other != option:
-                raise QuantError(f"{option} {path} is the file of {other} too: name another")
+    named = (("--json", None if json_file == STDOUT else json_file), ("--figure", figure), ("--plan", plan))
+    targets = [(option, path) for option, path in named if path is not None]
+    for option, path in targets:
+        check_file(option, path)
+    check_different(targets)
 
 
 def _deliver(
@@ -206,19 +203,34 @@ def _deliver(
     figure: Path | None,
     plan: Path | None,
 ) -> None:
-    """Write the files, then print: a reader that closes the pipe must not cost the files."""
+    """Write the files, then print: a reader that closes the pipe must not cost the files, nor a full disk what is
+    printed, nor a figure that cannot be drawn the other files.
+    """
     record = sensitivity_json(measured, proposal)
     contents: dict[Path, str | bytes] = {}
     if json_file is not None and json_file != STDOUT:
         contents[json_file] = record
-    if figure is not None:
-        from quant.report.sensitivity_figure import sensitivity_figure  # noqa: PLC0415, matplotlib takes a second
-
-        contents[figure] = sensitivity_figure(measured, figure.suffix)
     if plan is not None and proposal is not None:
         contents[plan] = proposal.plan.to_json()
-    write_files(contents)
-    if json_file == STDOUT:
+    try:
+        try:
+            if figure is not None:
+                contents[figure] = _drawn(measured, figure)
+        finally:
+            write_files(contents)
+    finally:
+        _print(measured, proposal, record if json_file == STDOUT else None)
+
+
+def _drawn(measured: Sensitivities, figure: Path) -> bytes:
+    from quant.report.sensitivity_figure import sensitivity_figure  # noqa: PLC0415, matplotlib takes a second
+
+    return sensitivity_figure(measured, figure.suffix)
+
+
+def _print(measured: Sensitivities, proposal: Proposal | None, record: str | None) -> None:
+    """The record if there is one, else tables."""
+    if record is not None:
         typer.echo(record, nl=False)
         return
     tables, notes = list(sensitivity_tables(measured)), list(sensitivity_notes(measured))

@@ -1,8 +1,7 @@
 """The colours of everything that is drawn, light and dark, and how each scheme and dtype looks.
 
 A figure is drawn once, in the light colours. In the HTML report each of them then becomes a variable of the page
-(`quant.drawing.svg`), which the dark scheme gives another value. So a colour stands for one thing only, and no two have
-the same value.
+(`quant.drawing.svg`), which the dark scheme gives another value. So no two have the same value.
 
 Colour says the number format, the same for ours and bitsandbytes'; marker and filling say which scheme it is, so that
 nothing depends on colour alone. Text has a contrast of at least 4.5 to 1 to what it stands on, lines and markers of at

@@ -1,4 +1,4 @@
-"""matplotlib's settings for all figures, the markers of schemes and the reach of error bars.
+"""matplotlib's settings for all figures, the markers of schemes, text that can be drawn and the reach of error bars.
 
 Settings hold inside `drawing` only, whatever the user's matplotlibrc says, and are restored afterwards: drawing leaves
 nothing behind in the process. Figures are made without pyplot, so they belong to no window and no global state.
@@ -80,6 +80,11 @@ def look(scheme: str, size: float = MARKER) -> dict[str, Any]:
         "markeredgewidth": 1.4 if not chosen.filled else 0.6,
         "zorder": 3 if chosen.filled else 2.5,
     }
+
+
+def drawable(text: str) -> str:
+    """`text` in characters that every font has: what a model calls itself and its layers is its own affair."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def error_bars(values: Sequence[float], intervals: Sequence[Sequence[float] | None]) -> list[list[float]]:

@@ -13,6 +13,7 @@ makes it half as large.
 
 import io
 import re
+from collections.abc import Callable
 
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ def svg_element(figure: Figure, name: str, title: str, description: str) -> Mark
 
 def svg_file(figure: Figure) -> str:
     """The content of a file with `figure`, inside `style.drawing`; what is written in it stays text, to its digits."""
-    text = re.sub(r"<[^>]*>", lambda tag: LONG_NUMBER.sub(_shorter, tag[0]), _document(figure, LIGHT["page"]))
+    text = _in_tags(_document(figure, LIGHT["page"]), lambda tag: LONG_NUMBER.sub(_shorter, tag))
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
@@ -38,6 +39,11 @@ def _document(figure: Figure, ground: str = "none") -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", facecolor=ground, metadata=METADATA)
     return file.getvalue()
+
+
+def _in_tags(document: str, change: Callable[[str], str]) -> str:
+    """`document` with its tags changed, and no text between them."""
+    return re.sub(r"<[^>]*>", lambda tag: change(tag[0]), document)
 
 
 def _shorter(number: re.Match[str]) -> str:
@@ -49,13 +55,7 @@ def _embedded(document: str, name: str, title: str, description: str) -> str:
     svg = document[document.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    for pattern in (r'(\sid=")', r'(\sxlink:href="#)', r"(url\(#)"):
-        svg = re.sub(pattern, rf"\g<1>{name}-", svg)
-    # matplotlib before 3.11 writes one property, since then two.
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
-    for colour, value in LIGHT.items():
-        svg = svg.replace(value, f"var(--{colour})")
+    svg = _in_tags(svg, lambda tag: _of_page(tag, name))
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert size is not None
     head = (
@@ -65,3 +65,15 @@ def _embedded(document: str, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-description">{escape(description)}</desc>'
     )
     return head + svg[svg.index(">") + 1 :].rstrip()
+
+
+def _of_page(tag: str, name: str) -> str:
+    """A tag whose ids are those of the figure `name`, whose colours are the page's and whose font is."""
+    for pattern in (r'(\sid=")', r'(\sxlink:href="#)', r"(url\(#)"):
+        tag = re.sub(pattern, rf"\g<1>{name}-", tag)
+    # matplotlib before 3.11 writes one property, since then two.
+    tag = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", tag)
+    tag = re.sub(r" font-family: [^;\"]*;", "", tag)
+    for colour, value in LIGHT.items():
+        tag = tag.replace(value, f"var(--{colour})")
+    return tag

@@ -117,6 +117,8 @@ class Baseline:
                 size += logits.numel() * logits.element_size()
                 if size <= limit_bytes:
                     kept.append(logits.cpu().clone())
+                else:
+                    kept.clear()
         self._kept = kept if size <= limit_bytes else None
         return (_tokens(losses, torch.float64),)
 

@@ -100,6 +100,7 @@ def window_means(values: Tensor, window_of_token: Tensor) -> tuple[float, ...]:
 
 def quantiles(values: Tensor) -> dict[str, float]:
     """Those at `LEVELS` of values (float64 [n]): level, as in "0.05" -> value."""
-    # torch.quantile takes no more than 2^24 values.
-    found = np.quantile(values.numpy(), LEVELS)
+    # torch.quantile takes no more than 2^24 values. Beside an infinity it gives NaN.
+    with np.errstate(invalid="ignore"):
+        found = np.quantile(values.numpy(), LEVELS)
     return {f"{level:g}": float(value) for level, value in zip(LEVELS, found, strict=True)}

@@ -5,6 +5,7 @@ Every description names each scheme that its figure draws. Layers are told by th
 
 from collections.abc import Sequence
 
+from quant.evaluate.loss_profile import PositionBin
 from quant.findings import findings
 from quant.records import Comparison, Result
 
@@ -86,7 +87,6 @@ def loss_differences(comparison: Comparison) -> str:
 def loss_by_position(comparison: Comparison) -> str:
     """The baseline's loss and each scheme's difference with the least and the most context."""
     first, last = comparison.positions[0], comparison.positions[-1]
-    ends = f"at position {first.first} and at positions {last.first} to {last.last}"
     losses = comparison.results[0].loss_by_position or (float("nan"),)
     parts = [
         f"{r.scheme} {r.loss_difference_by_position[0]:+.2g} and {r.loss_difference_by_position[-1]:+.2g}"
@@ -94,9 +94,15 @@ def loss_by_position(comparison: Comparison) -> str:
         if r.loss_difference_by_position
     ]
     return (
-        f"The baseline's mean loss is {losses[0]:.2f} nats {ends.replace(' and ', f' and {losses[-1]:.2f} ')}. "
-        f"Above that, at the same two places, are in nats: {_joined(parts)}"
+        f"The baseline's mean loss is {losses[0]:.2f} nats at {_positions(first)} and {losses[-1]:.2f} at "
+        f"{_positions(last)}. Above that, at the same two places, are in nats: {_joined(parts)}"
     )
+
+
+def _positions(places: PositionBin) -> str:
+    if places.first == places.last:
+        return f"position {places.first}"
+    return f"positions {places.first} to {places.last}"
 
 
 def memory_by_dtype(comparison: Comparison) -> str:

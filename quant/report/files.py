@@ -1,12 +1,13 @@
-"""Reports as files: the targets are checked before hours of measuring, and written whole or not at all.
+"""Reports as files: the targets are checked before hours of measuring, and each is written whole or not at all.
 
-Every file is first written beside its target and renamed when all are complete, so a failed run leaves what was there
-before. A link is followed; a pipe or a device is written to, not replaced.
+All files are first written beside their targets, and renamed one after the other when all are complete: a full disk
+leaves what was there before, and a machine that stops between two renames leaves old files beside new ones, none of
+them in part. A link is followed; a pipe or a device is written to last, not replaced.
 """
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def check_targets(json_file: Path | None, report: Path | None) -> None:
     """Check that `write_reports` will be able to write there.
 
     Raises:
-        QuantError: no such folder, or no right to write to it; a folder where a file is to be, or the other way round.
+        QuantError: what `check_file` and `check_folder` refuse, or one file twice.
     """
     if json_file is not None:
         check_file("--json", json_file)
@@ -30,14 +31,30 @@ def check_targets(json_file: Path | None, report: Path | None) -> None:
             check_file("--report", report / name)
     else:
         check_folder("--report", report)
+    of_report = [("--report", report / name) for name in REPORT_NAMES]
+    check_different(of_report if json_file is None else [("--json", json_file), *of_report])
+
+
+def check_different(targets: Iterable[tuple[str, Path]]) -> None:
+    """targets: options and the files that they name.
+
+    Raises:
+        QuantError: two options name the same file.
+    """
+    taken: dict[Path, str] = {}
+    for option, path in targets:
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            raise QuantError(f"{option} {path} is the file of {other} too: name another")
 
 
 def check_file(option: str, path: Path) -> None:
     """Check that `write_files` will be able to write `path`, the value of `option`.
 
     Raises:
-        QuantError: no such folder, or no right to write to it; a folder where a file is to be.
+        QuantError: no such folder, or no right to write to it; a folder where a file is to be; a name that is too long.
     """
+    _check_name(option, path)
     if path.is_dir():
         raise QuantError(f"{option} {path} is a folder: name a file")
     if _is_special(path):
@@ -45,6 +62,15 @@ def check_file(option: str, path: Path) -> None:
             raise QuantError(f"{option} {path} cannot be written to: name a file")
     else:
         _check_folder(option, path, path.resolve().parent)
+
+
+def _check_name(option: str, path: Path) -> None:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except OSError as error:
+        raise QuantError(f"{option} {str(path)[:80]}...: {error.strerror}: name another") from error
 
 
 def _check_folder(option: str, path: Path, folder: Path) -> None:
@@ -56,8 +82,9 @@ def check_folder(option: str, folder: Path) -> None:
     """Check that `write_files` will be able to make `folder`, the value of `option`, or to write into it.
 
     Raises:
-        QuantError: it is a file, there is no folder to make it in, or no right to write there.
+        QuantError: it is a file, there is no folder to make it in, no right to write there, or its name is too long.
     """
+    _check_name(option, folder)
     if folder.exists() and not folder.is_dir():
         raise QuantError(f"{option} {folder} is a file: name a folder")
     _check_folder(option, folder, folder if folder.exists() else folder.resolve().parent)
@@ -113,7 +140,7 @@ def _temporaries(contents: Mapping[Path, bytes]) -> Iterator[dict[Path, Path]]:
             if _is_special(path):
                 continue
             target = path.resolve()
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".quant.")
             written[Path(name)] = target
             with os.fdopen(handle, "wb") as file:
                 file.write(content)

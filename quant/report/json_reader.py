@@ -38,7 +38,7 @@ def read_comparison(path: Path) -> Comparison:
         raise QuantError(f"{path} is not valid JSON ({error}), it is damaged or half-written: {_AGAIN}") from error
     if not isinstance(content, dict) or "results" not in content or "schema" not in content:
         raise QuantError(f"{path} is not the record of a comparison: {_AGAIN}")
-    if content["schema"] != SCHEMA:
+    if type(content["schema"]) is not int or content["schema"] != SCHEMA:
         raise QuantError(
             f"{path} has schema {content['schema']!r}, and this version reads {SCHEMA}: use the version that wrote it"
         )
@@ -48,7 +48,7 @@ def read_comparison(path: Path) -> Comparison:
     try:
         comparison = _dataclass(Comparison, content, "")
         _check_whole(comparison)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # a whole number that no float holds
         raise QuantError(f"{path} is damaged ({error}): {_AGAIN}") from error
     return comparison
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from quant.drawing.palette import LIGHT, LOOKS
-from quant.drawing.style import drawing, error_bars, look
+from quant.drawing.style import drawable, drawing, error_bars, look
 from quant.drawing.svg import svg_file
 from quant.schemes import Blockwise, Scheme
 from quant.sensitivity import Sensitivities
@@ -51,10 +51,10 @@ def divergence_by_layer(measured: Sensitivities) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, place: f"{value:.0e}")  # matplotlib's own is a formula
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_yticks(range(len(names)), [drawable(name) for name in names], fontsize=7)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("KL divergence from the float model, nats per token, 95 % interval")
-    axes.set_title(f"{measured.model}: each layer quantized alone")
+    axes.set_title(f"{drawable(measured.model)}: each layer quantized alone")
     figure.legend(loc="outside lower center", ncols=len(schemes), fontsize=8)
     return figure
 

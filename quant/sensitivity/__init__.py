@@ -33,12 +33,12 @@ from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.statistics import Estimate, exp
 from quant.evaluate.windows import TokenWindows
-from quant.layer_names import layer_kind
+from quant.layer_names import layer_kinds
 from quant.schemes import Scheme
 from quant.selection import select
 
-ALL = "all"
-"""The kind of all measured layers together."""
+ALL = "all layers"
+"""The kind of all measured layers together: no layer is called that, as no attribute has a blank in it."""
 _INFINITE = Estimate(math.inf, None, "the logits of a quantized model hold NaN or infinite values")
 BROKEN = PairedAccuracy(math.inf, math.inf, math.inf, _INFINITE, _INFINITE, top1_agreement=0.0)
 """Of a model whose logits hold NaN or infinite values, whichever they are."""
@@ -211,7 +211,7 @@ def accuracy_beside(baseline: Baseline, model: Any) -> PairedAccuracy:
 def kinds_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Kind (`quant.layer_names`) -> the layers of that kind, for the kinds of several layers, and all together."""
     kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(layer_kind(name), []).append(name)
+    for name, kind in layer_kinds(names).items():
+        kinds.setdefault(kind, []).append(name)
     several = {kind: tuple(layers) for kind, layers in kinds.items() if 1 < len(layers) < len(names)}
     return {**several, ALL: tuple(names)} if len(names) > 1 else several

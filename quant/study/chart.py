@@ -36,7 +36,7 @@ STYLES = {
     "int4": _style("int4", "int4", "--"),
     "affine": _style("int4", "affine int4", ":", marker="D"),
 }
-BLOCK_SIZES = ((LIGHT["int8"], "o"), (LIGHT["muted"], "s"), (LIGHT["fp4"], "^"))
+BLOCK_SIZES = ((LIGHT["ink"], "o"), (LIGHT["muted"], "s"), (LIGHT["link"], "^"))
 """Colour and marker of up to three block sizes, where a figure shows these and not the formats."""
 BLACK, GREY, PALE = LIGHT["ink"], LIGHT["muted"], LIGHT["line"]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import typer
 
 from quant import __version__
 from quant.cli import app
-from quant.records import Comparison
+from quant.records import Comparison, Result
 from quant.report.html import to_html
 from quant.report.json_file import comparison_json
 from quant.report.json_reader import read_comparison
@@ -185,6 +186,38 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_record(
     assert files == ({} if target == "-" else {target: comparison_json(COMPARISON)})
     printed = capsys.readouterr().out
     assert printed == comparison_json(COMPARISON) if target == "-" else "Accuracy" in printed
+
+
+@pytest.mark.parametrize("target", ["gone/out.json", "-"])
+def test_a_disk_that_has_gone_does_not_cost_what_is_printed(
+    target: str, run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> Comparison:
+        for folder in ("gone", "report"):
+            (tmp_path / folder).rmdir()
+        (tmp_path / "report").write_text("in the way", encoding="utf-8")
+        return COMPARISON
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quant.cli.compare.compare", measured)
+    for folder in ("gone", "report"):
+        (tmp_path / folder).mkdir()
+    outcome = compare_once(run, model_folder, text_file, "--json", target, "--report", "report")
+    assert outcome.code == 2
+    assert "the report cannot be written" in outcome.err
+    assert outcome.out == comparison_json(COMPARISON) if target == "-" else "Accuracy" in outcome.out
+
+
+def test_a_scheme_that_fails_on_the_way_is_told_after_what_was_measured(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was asked for by name; else it is a note."""
+    failed = replace(COMPARISON, results=(*COMPARISON.results[:2], Result("nf4", error="the disk is failing")))
+    monkeypatch.setattr("quant.cli.compare.compare", lambda *_: failed)
+    outcome = compare_once(run, model_folder, text_file, "--schemes", "w8a16,nf4", "--json", tmp_path / "out.json")
+    assert (outcome.code, outcome.err) == (2, "quant: not measured: nf4 (the disk is failing)\n")
+    assert "w8a16" in outcome.out
+    assert (tmp_path / "out.json").read_text(encoding="utf-8") == comparison_json(failed)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

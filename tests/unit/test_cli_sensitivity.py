@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import quant
-from quant import MixedPrecision
+from quant import MixedPrecision, QuantError
 from quant.evaluate import statistics
 from quant.integrations.transformers import load_model
 from quant.schemes import NF4
@@ -36,7 +36,7 @@ def test_a_plan_within_a_budget_quantizes_on_the_disk_as_in_memory(
     assert (outcome.code, outcome.err) == (0, "")
     for text in (
         "Each layer quantized alone",
-        "all (2)",
+        "all layers (2)",
         "The plan for a budget of 90 %",
         "if what single layers cost",
     ):
@@ -64,6 +64,20 @@ def test_a_plan_within_a_budget_quantizes_on_the_disk_as_in_memory(
     assert run("quantize", model_folder, tmp_path / "out", "--plan", plan).code == 0
     in_memory = quant.quantize(load_model(model_folder, torch.float32), plan)
     check_equal(tensors_of(tmp_path / "out"), dict(in_memory.state_dict()))
+
+
+def test_a_figure_that_cannot_be_drawn_costs_neither_the_files_nor_the_tables(
+    run: Run, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undrawable(*_: object) -> bytes:
+        raise QuantError("no such figure")
+
+    monkeypatch.setattr("quant.report.sensitivity_figure.sensitivity_figure", undrawable)
+    files = ("--figure", tmp_path / "layers.svg", "--json", tmp_path / "out.json")
+    outcome = run("sensitivity", model_folder, "--text", text_file, *SHORT, *files)
+    assert (outcome.code, outcome.err) == (2, "quant: no such figure\n")
+    assert "Each layer quantized alone" in outcome.out
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 def test_where_no_plan_is_within_the_budget_it_says_so_and_writes_none(

@@ -94,10 +94,10 @@ def test_a_variant_asked_for_by_name_that_cannot_be_made_is_an_error_before_anyt
         compare(request)
 
 
-def test_a_variant_asked_for_by_name_that_fails_while_it_is_loaded_is_an_error(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("schemes", [None, ("w8a16", "nf4")])
+def test_a_variant_that_fails_on_the_way_costs_no_record_of_the_others(
+    request_: Request, monkeypatch: pytest.MonkeyPatch, schemes: tuple[str, ...] | None
 ) -> None:
-    """Not a record that is easily overlooked; without names it is one."""
 
     def load(name: str, *arguments: Any) -> LoadedModel:
         if name == "nf4":
@@ -105,10 +105,22 @@ def test_a_variant_asked_for_by_name_that_fails_while_it_is_loaded_is_an_error(
         return load_variant(name, *arguments)
 
     monkeypatch.setattr("quant.compare.load_variant", load)
+    monkeypatch.setattr("quant.compare.VARIANTS", ("baseline", "w8a16", "nf4"))
+    results = compare(dataclasses.replace(request_, schemes=schemes)).results
+    assert [(one.scheme, one.error, one.perplexity is not None) for one in results] == [
+        ("baseline", None, True),
+        ("w8a16", None, True),
+        ("nf4", "nf4: the disk is failing", False),
+    ]
+
+
+def test_a_baseline_that_fails_is_an_error(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, *arguments: Any) -> LoadedModel:
+        raise QuantError("the disk is failing")
+
+    monkeypatch.setattr("quant.compare.load_variant", load)
     with pytest.raises(QuantError, match="the disk is failing"):
-        compare(dataclasses.replace(request_, schemes=("nf4",)))
-    monkeypatch.setattr("quant.compare.VARIANTS", ("baseline", "nf4"))
-    assert compare(dataclasses.replace(request_, schemes=None)).results[1].error == "nf4: the disk is failing"
+        compare(request_)
 
 
 @pytest.mark.parametrize("schemes", [("w8a17",), ("w8a16", ""), ()], ids=["unknown", "empty name", "none"])

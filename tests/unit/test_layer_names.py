@@ -2,7 +2,7 @@
 
 import pytest
 
-from quant.layer_names import layer_block, layer_kind
+from quant.layer_names import layer_block, layer_kinds
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,20 @@ from quant.layer_names import layer_block, layer_kind
     ],
 )
 def test_a_kind_is_what_stands_behind_the_first_number_without_numbers(name: str, kind: str, block: int) -> None:
-    assert (layer_kind(name), layer_block(name)) == (kind, block)
+    assert (layer_kinds([name]), layer_block(name)) == ({name: kind}, block)
+
+
+def test_several_stacks_of_blocks_are_told_apart() -> None:
+    names = [f"model.{stack}.layers.{block}.fc1" for stack in ("encoder", "decoder") for block in range(2)]
+    kinds = layer_kinds([*names, "model.projections.0", "lm_head"])
+    assert list(kinds.values()) == [
+        *("encoder.layers.fc1",) * 2,
+        *("decoder.layers.fc1",) * 2,
+        "model.projections",
+        "lm_head",
+    ]
+
+
+def test_one_stack_needs_no_name() -> None:
+    names = ["model.layers.0.mlp.up", "model.layers.1.mlp.up", "model.layers.1.norms.0", "lm_head", "adapters.0"]
+    assert list(layer_kinds(names).values()) == ["mlp.up", "mlp.up", "norms", "lm_head", "adapters"]

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a layer twice": ('{"schema": 1, "layers": {"a": null, "a": null}}', "'a' occurs twice"),
     "an unknown provenance": (provenance(author="me"), "its provenance has the unknown field 'author'"),
     "no numbers": (provenance(budget="1%"), "its provenance has something else than numbers: leave it out"),
+    "no finite numbers": (provenance(predicted_ratio=math.inf), "its provenance has something else than numbers"),
     "half an interval": (provenance(measured_ratio_ci=[1.0]), "its provenance has something else than numbers"),
     "tried in words": (provenance(tried="often"), "its provenance has something else than numbers"),
     "held to nothing known": (provenance(held_to="a text"), "its provenance has no model or no fingerprint"),

@@ -16,7 +16,7 @@ KINDS = (NF4, FP4, INT4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("block_size", [0, 1, 16, 48, 63, 65, 8192, -1, -64, True, None, "64", 64.5])
+@pytest.mark.parametrize("block_size", [0, 1, 16, 48, 63, 65, 8192, -1, -64, True, None, "64", 64.0, 64.5])
 def test_block_size_outside_the_list_is_refused_with_the_list(kind: type[Blockwise], block_size: object) -> None:
     with pytest.raises(QuantError, match=rf"{kind.__name__}: block_size .* use one of 32, 64, .*, 4096"):
         kind(block_size)  # type: ignore[arg-type]

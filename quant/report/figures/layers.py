@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from quant.drawing.style import look
-from quant.layer_names import layer_block, layer_kind
+from quant.drawing.style import drawable, look
+from quant.layer_names import layer_block, layer_kinds
 from quant.records import Comparison
 from quant.report.figures.drawing import WIDTH, finite, legend
 
@@ -15,8 +15,8 @@ MOST_PANELS = 12
 def layers_by_kind(comparison: Comparison) -> dict[str, list[str]]:
     """Kind -> the names of the layers whose error was measured."""
     kinds: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for result in comparison.measured for name in result.layer_sqnr):
-        kinds.setdefault(layer_kind(name), []).append(name)
+    for name, kind in layer_kinds(name for result in comparison.measured for name in result.layer_sqnr).items():
+        kinds.setdefault(kind, []).append(name)
     return kinds
 
 
@@ -34,10 +34,10 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
         for result in drawn:
             # A projection that was initialised with zeros, or weights that were quantized before, have no error: an
             # infinite SQNR. That may be all that a scheme has in a panel, which then still names it.
-            drawable = [(layer_block(n), v) for n, v in result.layer_sqnr.items() if n in names and finite(v)]
-            places, values = [place for place, _ in drawable], [value for _, value in drawable]
+            points = [(layer_block(n), v) for n, v in result.layer_sqnr.items() if n in names and finite(v)]
+            places, values = [place for place, _ in points], [value for _, value in points]
             axes.plot(places, values, linewidth=1.2, label=result.scheme, **look(result.scheme, 5))
-        axes.set_title(_drawable(kind)[-28:])
+        axes.set_title(drawable(kind)[-28:])
         blocks = [layer_block(name) for name in names]
         axes.set_xlim(min(blocks) - 0.5, max(blocks) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -48,8 +48,3 @@ def error_by_layer(comparison: Comparison) -> Figure | None:
         axes.set_xlabel("block")
     legend(figure, panels.flat[0])
     return figure
-
-
-def _drawable(name: str) -> str:
-    """`name` in characters that every font has: what a model calls its layers is its own affair."""
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from quant.drawing.palette import LIGHT, LOOKS
-from quant.drawing.style import drawing, error_bars, look
+from quant.drawing.style import drawable, drawing, error_bars, look
 
 
 def test_settings_are_those_of_the_style_inside_and_the_users_afterwards() -> None:
@@ -41,3 +41,7 @@ def test_there_is_no_bar_without_a_finite_interval(interval: tuple[float, float]
 def test_a_bar_is_never_of_negative_length() -> None:
     """The interval of a skewed bootstrap need not hold its value."""
     assert error_bars([1.0, 1.0], [(1.25, 1.5), (0.5, 0.75)]) == [[0.0, 0.5], [0.5, 0.0]]
+
+
+def test_only_characters_of_every_font_are_drawn() -> None:
+    assert drawable("layers.3 mlp_\u4e2d\x07\n~") == "layers.3 mlp_???~"

@@ -70,6 +70,12 @@ def test_quantiles_are_those_of_the_sorted_values() -> None:
     assert list(found.values()) == pytest.approx([100 * level - 50 for level in LEVELS], abs=1000 * ROUNDING)
 
 
+def test_a_quantile_beside_an_infinity_is_none() -> None:
+    found = quantiles(torch.tensor([0.0, 1.0, 2.0, math.inf, math.inf, math.inf], dtype=torch.float64))
+    assert [found["0.01"], found["0.25"]] == pytest.approx([0.05, 1.25], rel=1e-12)
+    assert all(math.isnan(found[level]) for level in ("0.5", "0.75", "0.95", "0.99"))
+
+
 def test_a_profile_is_of_the_measurement_and_its_difference_to_the_baseline() -> None:
     windows = TokenWindows(stream(60, VOCAB), 8)
     baseline = Baseline(Bigram(table(VOCAB, VOCAB)), windows)

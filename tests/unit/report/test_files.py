@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quant.errors import QuantError
-from quant.report.files import REPORT_NAMES, check_targets, write_files, write_reports
+from quant.report.files import REPORT_NAMES, check_file, check_folder, check_targets, write_files, write_reports
 
 
 def files_in(folder: Path) -> dict[str, str]:
@@ -131,3 +131,40 @@ def test_a_full_disk_is_one_line_and_changes_nothing(
         write_reports(tmp_path / "out.json", tmp_path / "report", "record", NEW)
     assert files_in(tmp_path) == before
     assert (tmp_path / "report").exists() is existing
+
+
+def test_a_disk_that_fails_between_two_files_leaves_each_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renames come one after the other: what was renamed is new, the rest as it was."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    renamed: list[Path] = []
+
+    def replace(self: Path, target: Path) -> Path:
+        if renamed:
+            raise OSError(errno.EIO, "Input/output error")
+        renamed.append(target)
+        return self.rename(target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(QuantError, match="cannot be written"):
+        write_files({tmp_path / "a": "new", tmp_path / "b": "new"})
+    assert files_in(tmp_path) == {"a": "new", "b": "old"}
+
+
+@pytest.mark.parametrize("check", [check_file, check_folder])
+def test_a_name_that_no_file_can_have_is_refused(check: Callable[[str, Path], None], tmp_path: Path) -> None:
+    with pytest.raises(QuantError, match=r"^--out .*\.\.\.: File name too long: name another$"):
+        check("--out", tmp_path / ("x" * 256))
+
+
+def test_the_longest_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    check_file("--json", path)
+    write_files({path: "content"})
+    assert files_in(tmp_path) == {"x" * 255: "content"}
+
+
+def test_a_file_of_the_report_is_not_the_record_s_too(tmp_path: Path) -> None:
+    with pytest.raises(QuantError, match=r"--report .*report\.html is the file of --json too: name another"):
+        check_targets(tmp_path / "report.html", tmp_path)
+    check_targets(tmp_path / "other.html", tmp_path)

@@ -94,6 +94,14 @@ def test_markdown_aligns_numbers_to_the_right() -> None:
     assert document == "# t\n\n**x**\n\n| a | b | c |\n| --- | ---: | ---: |\n| 1 | 2 | 3 |\n\n"
 
 
+def test_an_error_of_several_lines_is_one_line_in_markdown() -> None:
+    """What a library says goes wrong may look like a heading."""
+    document = to_markdown("t", (Table("x", ("a", "b"), (("1", "no\n\n# memory"),)),), ("CUDA error:\n\n# boom",))
+    assert document.splitlines()[-1] == "- CUDA error: # boom"
+    assert "| 1 | no # memory |" in document
+    assert [line for line in document.splitlines() if line.startswith("#")] == ["# t"]
+
+
 def test_a_pipe_is_wide_and_plain(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the output is no terminal the width of none counts, not even one from the environment."""
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):

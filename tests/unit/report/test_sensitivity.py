@@ -48,7 +48,7 @@ MEASURED = Sensitivities(
         one(NAMES[0], W8A16(), 1e-5, 1.00001),
         one(NAMES[1], W8A16(), 0.0, 1.0),
     ),
-    kinds=(one("all", NF4(), 3e-3, 1.004, NAMES), one("all", W8A16(), 1e-5, 1.00001, NAMES)),
+    kinds=(one("all layers", NF4(), 3e-3, 1.004, NAMES), one("all layers", W8A16(), 1e-5, 1.00001, NAMES)),
     left={"lm_head": "output head"},
 )
 PROVENANCE = Provenance("tiny", 0.005, {}, 1.003002, 1.004, (1.0031, 1.0049), 80_000, 45_625, {}, 3, 2)
@@ -71,7 +71,7 @@ def test_a_row_says_what_one_layer_or_a_kind_costs() -> None:
         "5,625",
     )
     assert [row[0] for row in layers.rows] == ["b.down_proj", "a.down_proj", "a.down_proj", "b.down_proj"]
-    assert kinds.rows[0][:2] == ("all (2)", "nf4")
+    assert kinds.rows[0][:2] == ("all layers (2)", "nf4")
     assert len(sensitivity_tables(dataclasses.replace(MEASURED, kinds=()))) == 1
 
 
@@ -158,3 +158,12 @@ def test_the_figure_has_a_point_for_each_layer_with_a_place_on_a_logarithmic_axi
     assert points == {"nf4": [2e-3, 1e-3], "w8a16": [1e-5]}
     assert without == {"nf4": [math.inf, 1e-3], "w8a16": [1e-5]}
     assert figures[0].axes[0].get_xlim()[1] > 2.2e-3 > 1.8e-3 > figures[1].axes[0].get_xlim()[1] > 1.1e-3
+
+
+def test_names_that_no_font_has_are_drawn_all_the_same() -> None:
+    """A character that XML cannot hold among them."""
+    layers = tuple(dataclasses.replace(one, name=f"{one.name}\x07\u4e2d") for one in MEASURED.layers)
+    content = sensitivity_figure(dataclasses.replace(MEASURED, model="m\x07", layers=layers), ".svg")
+    texts = "".join(ElementTree.fromstring(content).itertext())
+    assert "m?: each layer" in texts
+    assert f"{NAMES[0]}??" in texts

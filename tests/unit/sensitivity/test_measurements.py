@@ -74,7 +74,7 @@ def test_every_figure_is_that_of_the_model_with_these_layers_quantized() -> None
     names = ["model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj", "lm_head"]
     assert [one.scheme for one in measured.layers] == [NF4()] * 3 + [W8A16()] * 3
     assert sorted(one.name for one in measured.layers) == sorted(names * 2)
-    assert [(one.name, one.layers) for one in measured.kinds] == [("all", tuple(names))] * 2
+    assert [(one.name, one.layers) for one in measured.kinds] == [("all layers", tuple(names))] * 2
     assert measured.left["model.layers.0.self_attn.qkv_proj"] == "not included"
     assert (seen[0], seen[-1]) == (("nf4: model.layers.0.self_attn.o_proj", 0, 8), ("done", 8, 8))
 
@@ -181,10 +181,10 @@ def test_kinds_are_layers_of_one_name_within_their_blocks() -> None:
     assert kinds_of([*blocks, "lm_head"]) == {
         "mlp.up": (blocks[0], blocks[2]),
         "mlp.down": (blocks[1], blocks[3]),
-        "all": (*blocks, "lm_head"),
+        "all layers": (*blocks, "lm_head"),
     }
-    assert kinds_of(["layers.0", "layers.1"]) == {"all": ("layers.0", "layers.1")}
-    assert kinds_of(["0", "1.2"]) == {"all": ("0", "1.2")}
+    assert kinds_of(["layers.0", "layers.1"]) == {"all layers": ("layers.0", "layers.1")}
+    assert kinds_of(["0", "1.2"]) == {"all layers": ("0", "1.2")}
     assert kinds_of(["lm_head"]) == {}
 
 
