@@ -8,45 +8,19 @@ same bytes: nothing here knows the time.
 matplotlib and jinja2 take a second to import; only who writes a report imports this module.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from quant.drawing import palette
 from quant.drawing.style import drawing
 from quant.drawing.svg import svg_element
 from quant.records import Comparison
 from quant.report import descriptions
-from quant.report.figures import accuracy, layers, resources
-from quant.report.tables import Table, accuracy_table, comparison_notes, size_table, speed_table
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure in the page. svg: None where there is nothing to draw; caption: how to read it."""
-
-    name: str
-    title: str
-    caption: str
-    svg: Markup | None
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with tables and pictures; name: its anchor."""
-
-    name: str
-    title: str
-    tables: Sequence[Table]
-    pictures: Sequence[Picture]
-
-
-Draw = Callable[[Comparison], Figure | None]
+from quant.report.sections import SECTIONS, Picture
+from quant.report.tables import comparison_notes
 
 
 def to_html(comparison: Comparison) -> str:
@@ -61,11 +35,12 @@ def to_html(comparison: Comparison) -> str:
         finalize=lambda value: _printable(value) if type(value) is str else value,
     )
     with drawing():
-        sections = _sections(comparison)
+        figures = {picture.name: _drawn(picture, comparison) for section in SECTIONS for picture in section.pictures}
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         summary=descriptions.summary(comparison),
-        sections=sections,
+        sections=SECTIONS,
+        figures=figures,
         samples=[result for result in comparison.measured if result.generated is not None],
         notes=comparison_notes(comparison),
         fingerprint=_fingerprint(comparison),
@@ -74,97 +49,12 @@ def to_html(comparison: Comparison) -> str:
     )
 
 
-def _sections(comparison: Comparison) -> Sequence[Section]:
-    """What has tables or pictures, in reading order."""
-
-    def picture(name: str, draw: Draw, describe: Callable[[Comparison], str], title: str, caption: str) -> Picture:
-        figure = draw(comparison)
-        svg = None if figure is None else svg_element(figure, name, title, _printable(describe(comparison)))
-        return Picture(name, title, caption, svg)
-
-    return (
-        Section(
-            "accuracy",
-            "Accuracy",
-            [accuracy_table(comparison)],
-            [
-                picture(
-                    "accuracy-size",
-                    accuracy.accuracy_against_size,
-                    descriptions.accuracy_against_size,
-                    "Accuracy against size",
-                    "Best is at the bottom left. Bars are 95 % intervals of the paired difference on the same "
-                    "tokens: one that reaches 0 means that no difference was found. Hollow markers are bitsandbytes'.",
-                )
-            ],
-        ),
-        Section(
-            "loss",
-            "Loss per token",
-            [],
-            [
-                picture(
-                    "loss-differences",
-                    accuracy.loss_differences,
-                    descriptions.loss_differences,
-                    "Loss of each token, beside the baseline's",
-                    "The marker is the median over all tokens; the thick bar holds half of them, the middle one nine "
-                    "tenths, the thin one 98 %. The scale is linear about 0 and logarithmic beyond.",
-                ),
-                picture(
-                    "loss-position",
-                    accuracy.loss_by_position,
-                    descriptions.loss_by_position,
-                    "Mean loss by position in the window",
-                    "Above the baseline's own loss, which falls as it sees more context; below what each scheme adds. "
-                    "The first positions are few tokens, so their means scatter.",
-                ),
-            ],
-        ),
-        Section(
-            "size",
-            "Footprint",
-            [size_table(comparison)],
-            [
-                picture(
-                    "memory",
-                    resources.memory_by_dtype,
-                    descriptions.memory_by_dtype,
-                    "Memory by dtype",
-                    "Parameters and buffers. Embedding and head stay in float unless a scheme says otherwise.",
-                )
-            ],
-        ),
-        Section(
-            "speed",
-            "Speed",
-            [speed_table(comparison)],
-            [
-                picture(
-                    "speeds",
-                    resources.tokens_per_second,
-                    descriptions.tokens_per_second,
-                    "Tokens per second",
-                    "Of one run on one machine: compare within this page only.",
-                )
-            ],
-        ),
-        Section(
-            "layers",
-            "Error by layer",
-            [],
-            [
-                picture(
-                    "layer-error",
-                    layers.error_by_layer,
-                    descriptions.error_by_layer,
-                    "Signal-to-quantization-noise ratio of the weights",
-                    "Of each quantized layer against its float weight: 10 dB more are a tenth of the squared error. "
-                    "bitsandbytes' layers are not measured.",
-                )
-            ],
-        ),
-    )
+def _drawn(picture: Picture, comparison: Comparison) -> Markup | None:
+    """The figure as an element of the page, with what it shows in words; None where there is nothing to draw."""
+    figure = picture.draw(comparison)
+    if figure is None:
+        return None
+    return svg_element(figure, picture.name, picture.title, _printable(picture.describe(comparison)))
 
 
 def _fingerprint(comparison: Comparison) -> dict[str, Any]:
