@@ -51,7 +51,8 @@ Choices = dict[str, list[Choice]]
 
 
 def choices_of(layers: Sequence[Sensitivity]) -> Choices:
-    """What measurements leave to choose from. A scheme that makes a token impossible is none: its loss is infinite.
+    """What measurements leave to choose from. A scheme that makes a token impossible is none: its loss or its
+    KL divergence is infinite.
 
     Args:
         layers: one measurement for each layer and scheme.
@@ -59,9 +60,9 @@ def choices_of(layers: Sequence[Sensitivity]) -> Choices:
     choices: Choices = {}
     for one in layers:
         found = choices.setdefault(one.name, [Choice(None, one.bytes_before, 0.0)])
-        if math.isfinite(one.loss_increase):
-            loss, kl = max(0.0, one.loss_increase), one.accuracy.kl.value
-            found.append(Choice(one.scheme, one.bytes_after, loss, kl))
+        loss, kl = one.loss_increase, one.accuracy.kl.value
+        if math.isfinite(loss) and math.isfinite(kl):
+            found.append(Choice(one.scheme, one.bytes_after, max(0.0, loss), kl))
     return choices
 
 

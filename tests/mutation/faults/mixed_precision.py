@@ -71,8 +71,8 @@ FAULTS = (
     Fault(
         "noise-is-credited-to-a-layer",
         "sensitivity/bit_allocation.py",
-        "max(0.0, one.loss_increase)",
-        "one.loss_increase",
+        "max(0.0, loss)",
+        "loss",
         f"{BIT_ALLOCATION}::test_measurements_leave_float_and_every_scheme_to_choose_from",
     ),
     Fault(

@@ -129,12 +129,14 @@ def test_billions_of_bytes_are_held_to_the_byte() -> None:
 def test_measurements_leave_float_and_every_scheme_to_choose_from() -> None:
     """A gain is noise and counts as no loss; what makes the model impossible is no choice."""
     broken = dataclasses.replace(alone("a", NF4(), 0.0, 4000, 0).accuracy, ratio=Estimate(math.inf, None))
+    impossible = dataclasses.replace(broken, ratio=Estimate(1.0, None), kl=Estimate(math.inf, None))
     choices = choices_of(
         [
             alone("a", W8A16(), 0.001, 4000, 1000),
             alone("b", W8A16(), -0.004, 2000, 500),
             dataclasses.replace(alone("a", NF4(), 0.0, 4000, 600), accuracy=broken),
             alone("b", NF4(), 0.002, 2000, 300),
+            dataclasses.replace(alone("b", NF4(32), 0.0, 2000, 350), accuracy=impossible),
         ]
     )
     assert {name: [(one.scheme, one.nbytes, one.kl) for one in several] for name, several in choices.items()} == {
