@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-Interval = Sequence[float]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
