@@ -35,7 +35,7 @@ def entropy_table(study: Study) -> Table:
     found = {(e.format, e.block_size): e for e in study.entropies}
     header = (BLOCKS, *(text for form in PLAIN for text in (f"{form}, derived", f"{form}, counted")))
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         entries = [found[form, size] for form in PLAIN]
         cells = ((f"{e.derived:.3f}", f"{e.sampled:.3f} {bounds(e.interval, '.3f')}") for e in entries)
         rows.append((str(size), *(cell for pair in cells for cell in pair)))
@@ -49,7 +49,7 @@ def error_table(study: Study) -> Table:
     found = {(e.distribution, e.format, e.block_size): e for e in study.errors}
     rows = []
     for name, distribution in DISTRIBUTIONS.items():
-        for size in study.settings["block_sizes"]:
+        for size in study.settings.block_sizes:
             nf4 = found[name, "nf4", size]
             sqnr = (f"{decibels(found[name, form, size].relative_mse):.2f}" for form in SHOWN)
             above = f"{nf4.against_int4:+.2f} {bounds(nf4.against_int4_interval, '.2f')}"
@@ -71,7 +71,7 @@ def double_quant_table(study: Study) -> Table:
     """What double quantization saves and costs."""
     found = {(e.format, e.block_size): e for e in study.errors if e.distribution == "normal"}
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         plain = [decibels(found[form, size].relative_mse) for form in PLAIN]
         double = [decibels(found[f"{form}-dq", size].relative_mse) for form in PLAIN]
         bits = (f"{found[form, size].bits:.3f}" for form in ("nf4", "nf4-dq"))
@@ -83,7 +83,7 @@ def double_quant_table(study: Study) -> Table:
 def layer_table(study: Study) -> Table:
     """The model's weights by block size."""
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         layers = [layer for layer in study.layers if layer.block_size == size]
         signs = [sign_above(layer.interval) for layer in layers]
         beside = sum(layer.sqnr["nf4"] > layer.sqnr[AFFINE] for layer in layers)
@@ -100,11 +100,11 @@ def scale_table(study: Study) -> Table:
     found = {(e.distribution, e.format, e.block_size): e for e in study.errors}
     rows = []
     for name, distribution in DISTRIBUTIONS.items():
-        for size in study.settings["block_sizes"]:
+        for size in study.settings.block_sizes:
             gains = (found[name, form, size] for form in SEARCHED)
             cells = (f"{e.against_absmax:+.2f} {bounds(e.against_absmax_interval, '.2f')}" for e in gains)
             rows.append((distribution.title, str(size), *cells))
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         layers = [layer for layer in study.layers if layer.block_size == size]
         gained = (f"{pooled(layers, form) - pooled(layers, absmax_like(form)):+.2f}" for form in SEARCHED)
         rows.append(("the model's weights", str(size), *gained))
@@ -116,7 +116,7 @@ def scale_model_table(study: Study) -> Table:
     """What they gain in the whole model."""
     found = {(m.format, m.block_size): m for m in study.models}
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         pairs = [(found[form, size], found[absmax_like(form), size]) for form in SEARCHED if (form, size) in found]
         for searched, plain in pairs:
             over = f"{searched.against_absmax:.5f} {bounds(searched.against_absmax_interval, '.5f')}"
