@@ -71,7 +71,7 @@ def read_json(text: str, name: str) -> Study:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise QuantError(f"{name} is not valid JSON ({error}), damaged or half-written: {_AGAIN}") from error
+        raise QuantError(f"{name} is not the JSON of a study ({error}): {_AGAIN}") from error
     if not isinstance(plain, dict) or "schema" not in plain:
         raise QuantError(f"{name} is not the JSON of a study: {_AGAIN}")
     if plain.pop("schema") != SCHEMA:

@@ -93,8 +93,8 @@ def test_no_line_of_the_page_ends_in_a_blank(files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nothing", "is not valid JSON"),
-        ("[" * 100_000, "is not valid JSON"),
+        ("nothing", r"is not the JSON of a study \("),
+        ("[" * 100_000, r"is not the JSON of a study \("),
         ("[]", "is not the JSON of a study"),
         ('{"codes": []}', "is not the JSON of a study"),
         ('{"schema": 2}', "is a study of another schema than 1"),
