@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from quant.convert import counted
-from quant.evaluate.statistics import Estimate
 from quant.mixed_precision import scheme_to_dict
 from quant.report.json_file import SCHEMA, dump
-from quant.report.tables import NOTHING, Table
+from quant.report.tables import Table, bounds
 from quant.sensitivity import ALL, Sensitivities, Sensitivity
 from quant.sensitivity.proposal import Proposal
 
@@ -31,20 +30,13 @@ def _row(one: Sensitivity, scheme: str) -> tuple[str, ...]:
         one.name if len(one.layers) == 1 else f"{one.name} ({len(one.layers)})",
         scheme,
         f"{accuracy.kl.value:.2e}",
-        _interval(accuracy.kl, ".2e"),
+        bounds(accuracy.kl.interval, ".2e"),
         f"{accuracy.ratio.value:.5f}",
-        _interval(accuracy.ratio, ".5f"),
+        bounds(accuracy.ratio.interval, ".5f"),
         f"{100 * accuracy.top1_agreement:.2f}",
         f"{one.bytes_before:,}",
         f"{one.bytes_after:,}",
     )
-
-
-def _interval(estimate: Estimate, digits: str) -> str:
-    if estimate.interval is None:
-        return NOTHING
-    low, high = estimate.interval
-    return f"[{low:{digits}}, {high:{digits}}]"
 
 
 def sensitivity_notes(measured: Sensitivities) -> Sequence[str]:
@@ -77,12 +69,11 @@ def proposal_notes(proposal: Proposal) -> Sequence[str]:
     """What the plan is and what it was measured to cost."""
     found = proposal.provenance
     schemes = {name: scheme for name, scheme in proposal.plan.layers.items() if scheme is not None}
-    low, high = found.measured_ratio_ci
     return (
         f"{len(schemes)} of {len(proposal.plan.layers)} linear layers quantized ({counted(schemes)}); the measured "
         f"layers' weights: {found.bytes_before:,} -> {found.bytes_after:,} bytes",
         f"perplexity ratio predicted {found.predicted_ratio:.5f} (sum of single layers), measured "
-        f"{found.measured_ratio:.5f} [{low:.5f}, {high:.5f}]: within {1 + found.budget:g}",
+        f"{found.measured_ratio:.5f} {bounds(found.measured_ratio_ci, '.5f')}: within {1 + found.budget:g}",
         f"chosen on the first half of the windows ({found.tried} plans measured), held to the other half, which had no "
         f"part in the choice ({found.looks} measured there)",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quant.checkpoint.summary import Summary
 from quant.inspection import Inspection, Sizing
-from quant.records import Comparison, Result
+from quant.records import Comparison
 
 NOTHING = "-"
 
@@ -26,12 +26,9 @@ def _cell(value: float | None, show: Callable[[float], str]) -> str:
     return NOTHING if value is None else show(value)
 
 
-def _interval(interval: tuple[float, float] | None, digits: int) -> str:
-    return NOTHING if interval is None else f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-
-
-def _measured(comparison: Comparison) -> list[Result]:
-    return [result for result in comparison.results if result.error is None]
+def bounds(interval: tuple[float, float] | None, form: str) -> str:
+    """An interval in brackets, its ends in the format `form` (".5f"); `NOTHING` where there is none."""
+    return NOTHING if interval is None else f"[{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -43,11 +40,11 @@ def accuracy_table(comparison: Comparison) -> Table:
             _cell(result.perplexity_difference, lambda v: f"{v:+.4f}"),
             _cell(result.perplexity_relative_change, lambda v: f"{100 * v:+.4f}"),
             _cell(result.perplexity_ratio, lambda v: f"{v:.5f}"),
-            _interval(result.perplexity_ratio_ci, 5),
+            bounds(result.perplexity_ratio_ci, ".5f"),
             _cell(result.kl_mean, lambda v: f"{v:.2e}"),
             _cell(result.top1_agreement, lambda v: f"{100 * v:.2f}"),
         )
-        for result in _measured(comparison)
+        for result in comparison.measured
     ]
     header = ("scheme", "perplexity", "difference", "change %", "ratio", "95 % interval", "KL nats", "top-1 %")
     return Table("Accuracy against the baseline on the same tokens", header, tuple(rows))
@@ -55,7 +52,7 @@ def accuracy_table(comparison: Comparison) -> Table:
 
 def size_table(comparison: Comparison) -> Table:
     """Footprint and memory by dtype."""
-    results = _measured(comparison)
+    results = comparison.measured
     dtypes = list(dict.fromkeys(dtype for result in results for dtype in result.bytes_by_dtype))
     rows = [
         (
@@ -73,7 +70,7 @@ def size_table(comparison: Comparison) -> Table:
 
 def speed_table(comparison: Comparison) -> Table:
     """Generation: time, tokens per second, memory."""
-    results = _measured(comparison)
+    results = comparison.measured
     rows = [
         (
             result.scheme,

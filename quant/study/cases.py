@@ -7,6 +7,7 @@ from quant.study.verdicts import judge_sizes, sign_above
 
 
 def errors(study: Study, distribution: str, form: str) -> list[Error]:
+    """The records of a format on a distribution, by ascending block size."""
     rows = [e for e in study.errors if (e.distribution, e.format) == (distribution, form)]
     return sorted(rows, key=lambda row: row.block_size)
 
@@ -17,6 +18,7 @@ def by_size(rows: Sequence[Error]) -> tuple[str, str]:
 
 
 def span(rows: Sequence[Error]) -> str:
+    """The least and the largest SQNR minus int4's, in words."""
     above = [row.against_int4 for row in rows if row.against_int4 is not None]
     return f"{min(above):+.2f} to {max(above):+.2f} dB"
 

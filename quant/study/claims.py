@@ -1,8 +1,8 @@
 """The original report's claims, each judged by a rule on the records. No verdict and no figure is written by hand.
 
-Its claims about NF4 come first, then what it weighed of linear against non-linear quantization. A claim is judged where
-it can be true or not (`verdicts.Case`), by intervals where what is measured varies. The rule is printed beside the
-verdict.
+Its claims about NF4 come first, then what it weighed of linear against non-linear quantization. A claim is judged over
+the cases in which it can be true or not (`verdicts`), by intervals where what is measured varies. The rule is printed
+beside the verdict.
 """
 
 from quant.study import claims_about_linear, claims_about_nf4, claims_about_scale

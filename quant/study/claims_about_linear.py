@@ -164,6 +164,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def db(pair: tuple[Error, Error]) -> float:
+    """SQNR of the first minus that of the second, in dB."""
     return float(10 * np.log10(pair[1].relative_mse / pair[0].relative_mse))
 
 

@@ -17,7 +17,7 @@ from quant.study.records import Error, Study
 
 def draw_levels(study: Study) -> Figure:
     """Levels and bins of each format over the density of w/absmax in blocks of normal weights."""
-    block_size = study.settings["block_size"]
+    block_size = study.settings.block_size
     figure, panels = new_figure(3, 1, 6.2, sharex=True)
     x = np.linspace(-1, 1, 163)[1:-1]
     blocks = density_of_quotients(DISTRIBUTIONS["normal"], block_size, x)
@@ -83,7 +83,7 @@ def draw_sqnr(study: Study) -> Figure:
         for form in (*PLAIN, AFFINE):
             _draw_sqnr(axes, [e for e in study.errors if (e.distribution, e.format) == (name, form)], form)
         axes.set_title(distribution.title, loc="left")
-        block_size_axis(axes, list(study.settings["block_sizes"]))
+        block_size_axis(axes, list(study.settings.block_sizes))
         axes.tick_params("x", labelsize=8)
     for axes in panels[2:]:
         axes.set_xlabel("weights per block")
@@ -124,12 +124,12 @@ def draw_magnitude(study: Study) -> Figure:
     panels[0].set_ylim(bottom=0)
     panels[0].legend(loc="upper left", fontsize=8)
     panels[1].set_ylabel("weights, %")
-    panels[1].set_xlabel(f"|weight| / absmax of its block, normal data in blocks of {study.settings['block_size']}")
+    panels[1].set_xlabel(f"|weight| / absmax of its block, normal data in blocks of {study.settings.block_size}")
     panels[1].set_xlim(0, 1)
     return figure
 
 
 def shown_sizes(study: Study) -> list[int]:
     """Up to three block sizes: the first, the one of single figures, the last."""
-    sizes = study.settings["block_sizes"]
-    return sorted({sizes[0], study.settings["block_size"], sizes[-1]})
+    sizes = study.settings.block_sizes
+    return sorted({sizes[0], study.settings.block_size, sizes[-1]})

@@ -91,7 +91,7 @@ def draw_speed(study: Study) -> Figure:
             label=style.label,
         )
     axes.axhline(1, color=BLACK, linewidth=1)
-    block_size_axis(axes, list(study.settings["block_sizes"]))
+    block_size_axis(axes, list(study.settings.block_sizes))
     axes.set_xlabel("weights per block")
     axes.set_ylabel("decode speed / the float model's")
     axes.set_ylim(bottom=0)

@@ -6,7 +6,7 @@ interval.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from quant.study.distributions import Array
 
 SEED = 0
 CONFIDENCE = 0.95
+Ratio = TypeVar("Ratio", float, Array)
 
 
 def interval(statistic: Callable[..., Array], resamples: int, *data: Array) -> Array:
@@ -31,7 +32,7 @@ def interval(statistic: Callable[..., Array], resamples: int, *data: Array) -> A
     return bounds
 
 
-def decibels(ratio: Array) -> Array:
-    """SQNR in dB of relative squared errors."""
-    db: Array = -10 * np.log10(ratio)
+def decibels(ratio: Ratio) -> Ratio:
+    """SQNR in dB of a relative squared error, or of an array of them."""
+    db: Ratio = -10 * np.log10(ratio)
     return db

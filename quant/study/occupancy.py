@@ -54,7 +54,7 @@ def _codes(name: str, block_size: int, derived: Array, counts: Array, resamples:
             level=float(level),
             derived=float(derived[rank]),
             sampled=float(sampled[rank]),
-            interval=bounds[:, rank].tolist(),
+            interval=tuple(bounds[:, rank].tolist()),
             constructed=float(constructed[rank]),
         )
         for rank, level in enumerate(cells(name).levels)
@@ -65,7 +65,7 @@ def _entropy(name: str, block_size: int, derived: Array, counts: Array, resample
     def statistic(resampled: Array) -> Array:
         return np.array([expected.entropy_bits(resampled.sum(axis=0))])
 
-    bounds = interval(statistic, resamples, counts)[:, 0].tolist()
+    bounds = tuple(interval(statistic, resamples, counts)[:, 0].tolist())
     return Entropy(name, block_size, expected.entropy_bits(derived), float(statistic(counts)[0]), bounds)
 
 

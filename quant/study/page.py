@@ -15,14 +15,16 @@ from matplotlib.figure import Figure
 
 from quant.drawing.svg import svg_file
 from quant.errors import QuantError
+from quant.report.json_dataclass import dataclass_of
 from quant.study.chart import drawing
 from quant.study.claims import judge_claims, judge_scales
+from quant.study.completeness import check_whole
 from quant.study.distributions import DEGREES_OF_FREEDOM, DISTRIBUTIONS
 from quant.study.expected import mean_absmax
 from quant.study.figures_of_data import draw_levels, draw_magnitude, draw_occupancy, draw_sqnr
 from quant.study.figures_of_models import draw_layers, draw_model, draw_speed
 from quant.study.levels import OFFSET, constructed_sigma
-from quant.study.records import Study, from_plain, to_plain
+from quant.study.records import Study, to_plain
 from quant.study.settings import Settings
 from quant.study.tables import all_tables
 
@@ -64,15 +66,25 @@ def read_json(text: str, name: str) -> Study:
     """The study in `text`, a file called `name`.
 
     Raises:
-        QuantError: it is not a study, or one of another schema.
+        QuantError: it is not a study, one of another schema, or not what `to_json` makes of a whole one.
     """
     try:
         plain = json.loads(text)
-        if plain.pop("schema") != SCHEMA:
-            raise QuantError(f"{name} is a study of another schema than {SCHEMA}: measure anew, without --from")
-        return from_plain(plain)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise QuantError(f"{name} is not the JSON of a study ({error!r}): measure anew, without --from") from error
+    except (ValueError, RecursionError) as error:
+        raise QuantError(f"{name} is not the JSON of a study ({error}): {_AGAIN}") from error
+    if not isinstance(plain, dict) or "schema" not in plain:
+        raise QuantError(f"{name} is not the JSON of a study: {_AGAIN}")
+    if plain.pop("schema") != SCHEMA:
+        raise QuantError(f"{name} is a study of another schema than {SCHEMA}: {_AGAIN}")
+    try:
+        study = dataclass_of(Study, plain, strict=True)
+        check_whole(study)
+    except ValueError as error:
+        raise QuantError(f"{name} is damaged ({error}): {_AGAIN}") from error
+    return study
+
+
+_AGAIN = "measure anew, without --from"
 
 
 def figures(study: Study) -> dict[str, str]:
@@ -83,16 +95,12 @@ def figures(study: Study) -> dict[str, str]:
 
 def shortened(study: Study) -> list[str]:
     """What settings of a whole run the study does not have, in words: none if it is one."""
-    whole = json.loads(json.dumps(asdict(Settings())))
-    here = study.settings
-    found = [
-        f"{name} {here[name]} for {'all' if value is None else value}"
-        for name, value in whole.items()
-        if here[name] != value
-    ]
-    timed = {speed.block_size for speed in study.speeds}
-    missing = [size for size in here["block_sizes"] if size not in timed]
-    return found + ([f"no timings in blocks of {', '.join(map(str, missing))}"] if missing else [])
+    here, whole = asdict(study.settings), asdict(Settings())
+    return [f"{name} {_words(here[name])} for {_words(whole[name])}" for name in whole if here[name] != whole[name]]
+
+
+def _words(value: int | tuple[Any, ...] | None) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
 
 
 def to_page(study: Study) -> str:
@@ -114,7 +122,7 @@ def to_page(study: Study) -> str:
         tables=all_tables(study),
         offset=OFFSET,
         built_absmax=1 / constructed_sigma(),
-        absmax={size: mean_absmax(DISTRIBUTIONS["normal"], size) for size in study.settings["block_sizes"]},
+        absmax={size: mean_absmax(DISTRIBUTIONS["normal"], size) for size in study.settings.block_sizes},
         degrees_of_freedom=DEGREES_OF_FREEDOM,
     )
     return re.sub(r"\n{3,}", "\n\n", page)

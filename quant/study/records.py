@@ -8,10 +8,13 @@ error instead of taking the absmax (`quant.study.formats`).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-Interval = Sequence[float]
+from quant.evaluate.fingerprint import Fingerprint
+from quant.study.settings import Settings
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Speed:
-    """Decode speed of a format in one run with the others: tokens/s over those of the float model, and over int4's, in
-    each round that had a decode step to time; the median is of the rounds.
+    """Decode speed of a format in one run with the others: tokens/s, the median of the rounds; over those of the float
+    model, and over int4's, in each round.
     """
 
     format: str
@@ -142,12 +145,12 @@ class Support:
 
 @dataclass(frozen=True)
 class Study:
-    """All of it. environment: as `quant.evaluate.fingerprint`, with the libraries that only the study uses; settings:
-    fields of `Settings`; float_perplexity, float_bytes: of the unquantized model.
+    """All of it. environment: with the versions of the libraries that only the study uses; settings: which say what
+    rows the parts have (`quant.study.completeness`); float_perplexity, float_bytes: of the unquantized model.
     """
 
-    environment: dict[str, Any]
-    settings: dict[str, Any]
+    environment: Fingerprint
+    settings: Settings
     float_perplexity: float
     float_bytes: int
     codes: Sequence[Code]
@@ -160,33 +163,10 @@ class Study:
     support: Sequence[Support]
 
 
-PARTS = {
-    "codes": Code,
-    "entropies": Entropy,
-    "errors": Error,
-    "magnitudes": Magnitude,
-    "layers": Layer,
-    "models": Model,
-    "speeds": Speed,
-    "support": Support,
-}
-
-
 def to_plain(study: Study) -> dict[str, Any]:
     """`study` as dicts and lists, floats to 8 significant digits, which is more than any of them is known to."""
     rounded: dict[str, Any] = _rounded(asdict(study))
     return rounded
-
-
-def from_plain(plain: dict[str, Any]) -> Study:
-    """The study that `to_plain` made `plain` of, up to rounding.
-
-    Raises:
-        TypeError, KeyError: it is not one.
-    """
-    values = {field.name: plain[field.name] for field in fields(Study)}
-    parts: dict[str, Any] = {name: tuple(kind(**row) for row in values[name]) for name, kind in PARTS.items()}
-    return Study(**{**values, **parts})
 
 
 def _rounded(value: Any) -> Any:

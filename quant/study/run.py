@@ -2,9 +2,9 @@
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
+from quant.evaluate.fingerprint import Fingerprint
 from quant.evaluate.footprint import footprint
 from quant.evaluate.perplexity import perplexity_of
 from quant.study.distributions import DISTRIBUTIONS
@@ -40,7 +40,7 @@ def run_study(settings: Settings, watch: Watch = lambda phase, done, total: None
     advance = _counter(watch, "speed", settings.rounds * len(settings.block_sizes))
     return Study(
         environment=_environment(subject),
-        settings=asdict(settings),
+        settings=settings,
         float_perplexity=perplexity_of(subject.baseline.losses),
         float_bytes=footprint(subject.model).total_bytes,
         codes=codes,
@@ -76,7 +76,7 @@ def _counter(watch: Watch, phase: str, total: int) -> Callable[..., None]:
     return advance
 
 
-def _environment(subject: Subject) -> dict[str, Any]:
-    environment = asdict(subject.baseline.measurement.fingerprint)
-    environment["versions"] |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    return environment
+def _environment(subject: Subject) -> Fingerprint:
+    fingerprint = subject.baseline.measurement.fingerprint
+    own = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return replace(fingerprint, versions={**fingerprint.versions, **own})

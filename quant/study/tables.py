@@ -1,13 +1,13 @@
 """The tables of the page as rows of strings, from the records."""
 
-import math
 import statistics
 from collections.abc import Sequence
 
-from quant.report.tables import NOTHING, Table
+from quant.report.tables import NOTHING, Table, bounds
 from quant.study.distributions import DISTRIBUTIONS
 from quant.study.formats import AFFINE, PLAIN, SEARCHED, absmax_like, scheme_of
-from quant.study.records import Interval, Layer, Study
+from quant.study.intervals import decibels
+from quant.study.records import Layer, Study
 from quant.study.verdicts import sign_above
 
 SHOWN = (*PLAIN, AFFINE)
@@ -35,9 +35,9 @@ def entropy_table(study: Study) -> Table:
     found = {(e.format, e.block_size): e for e in study.entropies}
     header = (BLOCKS, *(text for form in PLAIN for text in (f"{form}, derived", f"{form}, counted")))
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         entries = [found[form, size] for form in PLAIN]
-        cells = ((f"{e.derived:.3f}", f"{e.sampled:.3f} {bounds(e.interval, 3)}") for e in entries)
+        cells = ((f"{e.derived:.3f}", f"{e.sampled:.3f} {bounds(e.interval, '.3f')}") for e in entries)
         rows.append((str(size), *(cell for pair in cells for cell in pair)))
     return Table(
         "Entropy of the codes of normal weights in bits, 4 where all 16 are equally likely", header, tuple(rows)
@@ -49,10 +49,10 @@ def error_table(study: Study) -> Table:
     found = {(e.distribution, e.format, e.block_size): e for e in study.errors}
     rows = []
     for name, distribution in DISTRIBUTIONS.items():
-        for size in study.settings["block_sizes"]:
+        for size in study.settings.block_sizes:
             nf4 = found[name, "nf4", size]
             sqnr = (f"{decibels(found[name, form, size].relative_mse):.2f}" for form in SHOWN)
-            above = f"{nf4.against_int4:+.2f} {bounds(nf4.against_int4_interval, 2)}"
+            above = f"{nf4.against_int4:+.2f} {bounds(nf4.against_int4_interval, '.2f')}"
             rows.append((distribution.title, str(size), *sqnr, above))
     return Table("SQNR on synthetic data in dB", ("data", BLOCKS, *SHOWN, "nf4 - int4"), tuple(rows))
 
@@ -71,7 +71,7 @@ def double_quant_table(study: Study) -> Table:
     """What double quantization saves and costs."""
     found = {(e.format, e.block_size): e for e in study.errors if e.distribution == "normal"}
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         plain = [decibels(found[form, size].relative_mse) for form in PLAIN]
         double = [decibels(found[f"{form}-dq", size].relative_mse) for form in PLAIN]
         bits = (f"{found[form, size].bits:.3f}" for form in ("nf4", "nf4-dq"))
@@ -83,7 +83,7 @@ def double_quant_table(study: Study) -> Table:
 def layer_table(study: Study) -> Table:
     """The model's weights by block size."""
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         layers = [layer for layer in study.layers if layer.block_size == size]
         signs = [sign_above(layer.interval) for layer in layers]
         beside = sum(layer.sqnr["nf4"] > layer.sqnr[AFFINE] for layer in layers)
@@ -100,11 +100,11 @@ def scale_table(study: Study) -> Table:
     found = {(e.distribution, e.format, e.block_size): e for e in study.errors}
     rows = []
     for name, distribution in DISTRIBUTIONS.items():
-        for size in study.settings["block_sizes"]:
+        for size in study.settings.block_sizes:
             gains = (found[name, form, size] for form in SEARCHED)
-            cells = (f"{e.against_absmax:+.2f} {bounds(e.against_absmax_interval, 2)}" for e in gains)
+            cells = (f"{e.against_absmax:+.2f} {bounds(e.against_absmax_interval, '.2f')}" for e in gains)
             rows.append((distribution.title, str(size), *cells))
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         layers = [layer for layer in study.layers if layer.block_size == size]
         gained = (f"{pooled(layers, form) - pooled(layers, absmax_like(form)):+.2f}" for form in SEARCHED)
         rows.append(("the model's weights", str(size), *gained))
@@ -116,10 +116,10 @@ def scale_model_table(study: Study) -> Table:
     """What they gain in the whole model."""
     found = {(m.format, m.block_size): m for m in study.models}
     rows = []
-    for size in study.settings["block_sizes"]:
+    for size in study.settings.block_sizes:
         pairs = [(found[form, size], found[absmax_like(form), size]) for form in SEARCHED if (form, size) in found]
         for searched, plain in pairs:
-            over = f"{searched.against_absmax:.5f} {bounds(searched.against_absmax_interval, 5)}"
+            over = f"{searched.against_absmax:.5f} {bounds(searched.against_absmax_interval, '.5f')}"
             rows.append(
                 (
                     plain.format,
@@ -136,7 +136,7 @@ def scale_model_table(study: Study) -> Table:
 
 def model_table(study: Study) -> Table:
     """The whole model."""
-    rows = [("float", NOTHING, "32.000", f"{study.float_bytes:,}", f"{study.float_perplexity:.4f}", *[NOTHING] * 6)]
+    rows = [("float", NOTHING, "32.000", f"{study.float_bytes:,}", f"{study.float_perplexity:.4f}", *[NOTHING] * 5)]
     for m in sorted(study.models, key=lambda m: (m.block_size, m.format)):
         rows.append(
             (
@@ -145,10 +145,10 @@ def model_table(study: Study) -> Table:
                 f"{m.bits:.3f}",
                 NOTHING if m.footprint_bytes is None else f"{m.footprint_bytes:,}",
                 f"{m.perplexity:.4f}",
-                f"{m.ratio:.5f} {bounds(m.ratio_interval, 5)}",
-                NOTHING if m.against_int4 is None else f"{m.against_int4:.5f} {bounds(m.against_int4_interval, 5)}",
+                f"{m.ratio:.5f} {bounds(m.ratio_interval, '.5f')}",
+                NOTHING if m.against_int4 is None else f"{m.against_int4:.5f} {bounds(m.against_int4_interval, '.5f')}",
                 f"{m.kl:.2e}",
-                NOTHING if m.kl_interval is None else f"[{m.kl_interval[0]:.2e}, {m.kl_interval[1]:.2e}]",
+                bounds(m.kl_interval, ".2e"),
                 f"{100 * m.top1:.2f}",
             )
         )
@@ -164,7 +164,7 @@ def model_table(study: Study) -> Table:
         "interval",
         "top-1 %",
     )
-    return Table("The whole model", header, tuple(row[: len(header)] for row in rows))
+    return Table("The whole model", header, tuple(rows))
 
 
 def speed_table(study: Study) -> Table:
@@ -196,16 +196,6 @@ def support_table(study: Study) -> Table:
     ]
     header = ("format", "kernels here", "rounding of levels in them", "torch operators with the name in theirs")
     return Table("Support", header, tuple(rows))
-
-
-def decibels(relative_mse: float) -> float:
-    """SQNR of a relative squared error."""
-    return -10 * math.log10(relative_mse)
-
-
-def bounds(interval: Interval | None, digits: int) -> str:
-    """An interval in brackets."""
-    return NOTHING if interval is None else f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
 def spread(ratios: Sequence[float]) -> str:

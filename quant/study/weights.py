@@ -39,7 +39,7 @@ def measure_layer(name: str, weight: Tensor, settings: Settings) -> list[Layer]:
         errors = {form: restore(weight, form, block_size).values - weight for form in FORMATS}
         sqnr = {form: float(decibels(np.array(square_sum(error) / signal))) for form, error in errors.items()}
         nf4, int4 = (_by_block(errors[form], block_size) for form in ("nf4", "int4"))
-        bounds = interval(against, settings.resamples, nf4, int4)[:, 0].tolist()
+        bounds = tuple(interval(against, settings.resamples, nf4, int4)[:, 0].tolist())
         difference = float(against(nf4, int4)[0])
         layers.append(Layer(name, block_size, weight.numel(), kurtosis, sqnr, difference, bounds))
     return layers

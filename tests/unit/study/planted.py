@@ -1,11 +1,11 @@
 """A study with made-up records, in which NF4 wins everywhere by a round figure, for tests to turn around."""
 
 import itertools
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
+from quant.evaluate.fingerprint import Fingerprint
 from quant.study.distributions import DISTRIBUTIONS
 from quant.study.errors import MAGNITUDE_EDGES
 from quant.study.formats import AFFINE, FORMATS, PLAIN
@@ -15,9 +15,10 @@ from quant.study.settings import QUICK
 
 SIZES = (32, 64)
 LAYERS = ("model.layers.0.mlp.down_proj", "model.layers.0.self_attn.qkv_proj")
-ENVIRONMENT = {"cpu": "a CPU", "threads": 1, "scored_tokens": 640, "window": 32, "versions": {"torch": "2.13.0"}}
-SETTINGS: dict[str, Any] = json.loads(json.dumps(asdict(replace(QUICK, block_sizes=SIZES))))
-"""As a file has them."""
+ENVIRONMENT = Fingerprint(
+    "ab" * 32, 640, 32, 32, None, "float32", 8, "cpu", cpu="a CPU", threads=1, versions={"torch": "2.13.0"}
+)
+SETTINGS = replace(QUICK, block_sizes=SIZES, formats=FORMATS, rounds=8)
 
 
 def around(value: float, width: float = 0.01) -> tuple[float, float]:
@@ -65,9 +66,9 @@ def model(name: str, size: int) -> Model:
     )
 
 
-def magnitude(name: str, low: float, high: float) -> Magnitude:
+def magnitude(data: str, name: str, low: float, high: float) -> Magnitude:
     rmse = {"nf4": 0.02 if low < 0.5 else 0.07}.get(name, 0.04)
-    return Magnitude("normal", name, 64, low, high, 1 / 14, rmse, around(rmse, 0.001))
+    return Magnitude(data, name, 64, low, high, 1 / 14, rmse, around(rmse, 0.001))
 
 
 def codes(name: str, size: int) -> list[Code]:
@@ -85,7 +86,12 @@ def plant() -> Study:
         codes=[code for name in PLAIN for size in SIZES for code in codes(name, size)],
         entropies=[Entropy(name, size, 4.0, 4.0, around(4.0)) for name in PLAIN for size in SIZES],
         errors=[error(data, name, size) for data in DISTRIBUTIONS for name in FORMATS for size in SIZES],
-        magnitudes=[magnitude(name, low, high) for name in PLAIN for low, high in itertools.pairwise(MAGNITUDE_EDGES)],
+        magnitudes=[
+            magnitude(data, name, low, high)
+            for data in DISTRIBUTIONS
+            for name in PLAIN
+            for low, high in itertools.pairwise(MAGNITUDE_EDGES)
+        ],
         layers=[
             Layer(name, size, 4096, 0.5, dict.fromkeys(FORMATS, 20.0), 1.0, around(1.0))
             for name in LAYERS
