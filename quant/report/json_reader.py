@@ -41,7 +41,7 @@ def read_comparison(path: Path) -> Comparison:
     try:
         comparison = dataclass_of(Comparison, content)
         _check_whole(comparison)
-    except (ValueError, OverflowError) as error:  # a whole number that no float holds
+    except ValueError as error:
         raise QuantError(f"{path} is damaged ({error}): {_AGAIN}") from error
     return comparison
 
