@@ -34,7 +34,7 @@ from quant.linears import is_transposed
 from quant.mixed_precision import MixedPrecision
 from quant.schemes import Scheme
 from quant.sources import Source, check_dtype_name, open_source
-from quant.variants import OURS, check_variants, included_by, scheme_of
+from quant.variants import OURS, VARIANTS, check_variants, included_by, scheme_of
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,11 @@ def quantize_checkpoint(
 
 
 def _scheme_called(name: str, block_size: int, scale: str) -> Scheme:
-    check_variants([name])
-    scheme = scheme_of(name, block_size, scale)
-    if scheme is None:
+    if name in VARIANTS and name not in OURS:
         raise QuantError(f"a checkpoint cannot be quantized to {name!r}: use one of {', '.join(OURS)}")
+    check_variants([name], OURS)
+    scheme = scheme_of(name, block_size, scale)
+    assert scheme is not None
     return scheme
 
 

@@ -35,6 +35,7 @@ from quant.evaluate.paired import PairedAccuracy, paired_accuracy
 from quant.evaluate.perplexity import perplexity_of
 from quant.evaluate.processes import ALONE, Processes
 from quant.evaluate.weight_error import layer_sqnr
+from quant.integrations import bitsandbytes
 from quant.integrations.transformers import check_device, quiet_transformers
 from quant.records import Comparison, Request, Result
 from quant.variants import BASELINE, VARIANTS, LoadedModel, check_possible, check_variants, load_variant, scheme_of
@@ -51,8 +52,8 @@ def compare(
     Raises:
         QuantError: unknown scheme, or one asked for by name of which it can be told beforehand that it cannot be made;
             a device that several processes cannot have; processes that differ in text, software or machine; whatever
-            loading and evaluating the baseline raise. What another variant raises is its record's error: it must not
-            cost the records of those before it.
+            loading and evaluating the baseline raise. What another variant raises is its record's error, whatever it
+            is of bitsandbytes': it must not cost the records of those before it.
     """
     request = processes.together(lambda: _checked(request, processes))
     _check_alike(request, processes)
@@ -73,6 +74,10 @@ def compare(
             if name == BASELINE:
                 raise
             result = Result(name, error=str(error))
+        except Exception as error:
+            if name not in bitsandbytes.NAMES:
+                raise
+            result = Result(name, error=f"bitsandbytes failed: {type(error).__name__}: {error}")
         results.append(result)
     watch("done", len(names), len(names))
     assert baseline is not None

@@ -4,6 +4,7 @@
 head; `w8a16-full` the head too; `bnb-*` are bitsandbytes' formats, quantized while transformers loads the model.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,15 +34,16 @@ class LoadedModel:
     linear_layers: int
 
 
-def check_variants(names: list[str]) -> None:
+def check_variants(names: Sequence[str], allowed: Sequence[str] = VARIANTS) -> None:
     """Raises:
-    QuantError: a name that is not one of `VARIANTS`, or none at all.
+    QuantError: a name that is not one of `allowed`, or none at all.
     """
-    unknown = [name for name in names if name not in VARIANTS]
+    unknown = [name for name in names if name not in allowed]
     if unknown or not names:
-        raise QuantError(
-            f"unknown scheme {', '.join(map(repr, unknown)) or '(none)'}: use one of {', '.join(VARIANTS)}"
-        )
+        nearest = [near for name in unknown for near in difflib.get_close_matches(name, allowed, n=1)]
+        hint = f"; did you mean {', '.join(dict.fromkeys(nearest))}?" if nearest else ""
+        told = ", ".join(map(repr, unknown)) or "(none)"
+        raise QuantError(f"unknown scheme {told}: use one of {', '.join(allowed)}{hint}")
 
 
 def check_possible(

@@ -32,13 +32,17 @@ def diff_command(
     sizes_only: Annotated[
         bool, typer.Option("--sizes-only", help="Judge sizes alone, as where the runs are of other texts.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 also where a check is inconclusive, as in a gate.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as for a comment of a CI.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Did anything get worse between two runs of `quant compare --json`? Exit code 1 if so, 2 if that cannot be told.
 
     Accuracy is compared on the same tokens, window by window; more bytes are a regression, and so is a scheme that is
-    missing from the second run. What is not more than chance is called inconclusive, and no regression.
+    missing from the second run. What is not more than chance is called inconclusive, and no regression but with
+    --strict.
 
     Examples:
     * `quant diff main.json branch.json`
@@ -55,5 +59,5 @@ def diff_command(
         typer.echo(to_markdown(f"{found.after.model}: what changed", tables, notes), nl=False)
     else:
         print_report(make_console(), tables, notes)
-    if found.regressed:
+    if found.regressed or (strict and found.inconclusive):
         raise typer.Exit(REGRESSED)

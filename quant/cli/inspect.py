@@ -17,7 +17,7 @@ from quant.report.json_file import sizing_json, summary_json
 from quant.report.tables import sizing_notes, sizing_tables, summary_notes, summary_tables
 from quant.report.terminal import make_console, print_report
 from quant.sources import build_for_sizing
-from quant.variants import OURS, check_variants
+from quant.variants import OURS, VARIANTS, check_variants
 
 
 def inspect_command(
@@ -50,9 +50,9 @@ def inspect_command(
     """
     check_choices(dtype, block_size)
     if scheme is not None:
-        check_variants([scheme])
-        if scheme not in OURS:
+        if scheme in VARIANTS and scheme not in OURS:
             raise QuantError(f"inspect cannot size {scheme!r} without loading it: use quant compare --schemes {scheme}")
+        check_variants([scheme], OURS)
     if verify_files:
         if scheme is not None or json_output:
             raise QuantError("--verify answers one question and takes neither --scheme nor --json: ask again without")

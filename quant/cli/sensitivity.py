@@ -48,7 +48,7 @@ from quant.selection import select
 from quant.sensitivity import Sensitivities, check_logits, kept_baseline, measure_sensitivities, most_scored
 from quant.sensitivity.proposal import Proposal, check_budget, check_windows, propose
 from quant.sources import Source, check_window, cut_windows, open_source, read_text
-from quant.variants import BASELINE, load_variant, scheme_of
+from quant.variants import BASELINE, check_variants, load_variant, scheme_of
 
 SENSITIVITY_TOKENS = 24577
 """Of the embedded text's 106,793, so that one scheme, 30 runs over the text, takes about two minutes on two cores: 200
@@ -165,10 +165,7 @@ def _schemes(asked: str, block_size: int, scale: str) -> list[Scheme]:
     QuantError: a name that is not one of `SCHEMES`, or none.
     """
     names = [name.strip() for name in asked.split(",") if name.strip()]
-    unknown = [name for name in names if name not in SCHEMES]
-    if unknown or not names:
-        told = ", ".join(map(repr, unknown)) or "(none)"
-        raise QuantError(f"unknown scheme {told}: use one of {', '.join(SCHEMES)}")
+    check_variants(names, tuple(SCHEMES))
     found = (scheme_of(name, block_size, scale) for name in dict.fromkeys(names))
     return [scheme for scheme in found if scheme is not None]
 

@@ -111,6 +111,11 @@ class Diff:
         """Whether any check is a regression."""
         return any(scheme.verdict is Verdict.REGRESSION for scheme in self.schemes)
 
+    @property
+    def inconclusive(self) -> bool:
+        """Whether any check is inconclusive."""
+        return any(check.verdict is Verdict.INCONCLUSIVE for scheme in self.schemes for check in scheme.checks)
+
 
 def diff(before: Comparison, after: Comparison, max_slowdown: float | None = None, sizes_only: bool = False) -> Diff:
     """What changed from `before` to `after`.

@@ -67,7 +67,8 @@ def bootstrap_mean(values: Tensor, window_of_token: Tensor) -> Estimate:
     if not math.isfinite(mean):
         return Estimate(mean, None, "a token had probability 0")
     if len(sums) < MIN_WINDOWS:
-        return Estimate(mean, None, f"{len(sums)} windows are too few to resample, it takes {MIN_WINDOWS}")
+        reason = f"{len(sums)} windows are too few to resample, it takes {MIN_WINDOWS}: pass a longer text or a smaller"
+        return Estimate(mean, None, f"{reason} window")
     from arch.bootstrap import CircularBlockBootstrap  # noqa: PLC0415
 
     resampler = CircularBlockBootstrap(_block_length(sums / counts), sums, counts, seed=SEED)

@@ -20,7 +20,7 @@ def summary(comparison: Comparison) -> Sequence[str]:
         names = ", ".join(result.scheme for result in found.no_difference)
         sentences.append(f"No difference to the baseline was found for {names}: the 95 % interval contains 1.")
     elif not found.unknown:
-        sentences.append("For every scheme the 95 % interval rules out that it costs nothing and gains nothing.")
+        sentences.append("For every scheme the 95 % interval of the perplexity ratio excludes 1.")
     if found.unknown:
         names = ", ".join(result.scheme for result in found.unknown)
         sentences.append(f"Whether that is more than chance is not known for {names}: there is no interval.")
@@ -31,10 +31,10 @@ def summary(comparison: Comparison) -> Sequence[str]:
             f"perplexity change of {change(smallest)}."
         )
     if found.fastest is not None and found.fastest.times_faster is not None:
-        sentences.append(
-            f"The fastest here is {found.fastest.scheme}, decoding at {found.fastest.times_faster:.2f} times the "
-            "baseline's speed."
-        )
+        name, times = found.fastest.scheme, found.fastest.times_faster
+        at = f"decoding at {times:.2f} times the baseline's speed"
+        found_it = "The fastest here is" if times > 1 else "None is faster than the baseline here, the next is"
+        sentences.append(f"{found_it} {name}, {at}.")
     return sentences
 
 

@@ -1,5 +1,6 @@
 """The tables of `quant sensitivity`, their notes and their JSON."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +12,8 @@ from quant.report.tables import Table, bounds
 from quant.sensitivity import ALL, Sensitivities, Sensitivity
 from quant.sensitivity.proposal import Proposal
 
+MANY = 5
+"""Layers of one scheme that are not listed one by one."""
 HEADER = ("layers", "scheme", "KL nats", "95 % interval", "ratio", "95 % interval", "top-1 %", "bytes", "quantized")
 
 
@@ -60,8 +63,12 @@ def sensitivity_notes(measured: Sensitivities) -> Sequence[str]:
 
 
 def proposal_table(proposal: Proposal) -> Table:
-    """Layer by layer, what the plan says."""
-    rows = tuple((name, "float" if scheme is None else str(scheme)) for name, scheme in proposal.plan.layers.items())
+    """What the plan says: layer by layer, and in one row of most of them, where these are many."""
+    schemes = {name: "float" if scheme is None else str(scheme) for name, scheme in proposal.plan.layers.items()}
+    (most, count), *_ = Counter(schemes.values()).most_common()
+    rows = tuple((name, scheme) for name, scheme in schemes.items() if count < MANY or scheme != most)
+    if count >= MANY:
+        rows = (*rows, (f"the other {count}" if rows else f"all {count}", most))
     return Table(f"The plan for a budget of {100 * proposal.provenance.budget:g} %", ("layer", "scheme"), rows)
 
 

@@ -102,16 +102,14 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
     windows = f"window {env.window}, stride {env.stride}, {bos}"
     return (
         f"{comparison.model}, {env.dtype}; {env.scored_tokens:,} tokens scored, {windows}",
-        *(
-            f"4-bit schemes in blocks of {size}"
-            for size in sorted({r.block_size for r in comparison.results if r.block_size})
-        ),
+        *_blocks(comparison),
         *(
             f"scales searched for the least squared error: {', '.join(searched)}"
             for searched in [[r.scheme for r in comparison.results if r.scale == "mse"]]
             if searched
         ),
         f"{env.cpu}, {env.threads} threads, device {env.device}{_processes(comparison)}; {versions}",
+        "times are of this run alone: on a machine that does other work they move by a factor of two",
         *(
             f"{result.scheme}: {result.offloaded_bytes:,} bytes did not fit on the device and are fetched for every "
             "call, which its times include"
@@ -124,6 +122,14 @@ def comparison_notes(comparison: Comparison) -> Sequence[str]:
         ),
         *(f"{result.scheme} not measured: {result.error}" for result in comparison.results if result.error is not None),
     )
+
+
+def _blocks(comparison: Comparison) -> Sequence[str]:
+    """The sizes of blocks, and whose: transformers passes none on to bitsandbytes."""
+    sizes = sorted({result.block_size for result in comparison.results if result.block_size})
+    theirs = any(result.scheme in ("bnb-fp4", "bnb-nf4") for result in comparison.measured)
+    whose, others = ("our 4-bit schemes", ", bitsandbytes' in its default") if theirs else ("4-bit schemes", "")
+    return [f"{whose} in blocks of {size}{others}" for size in sizes]
 
 
 def _processes(comparison: Comparison) -> str:

@@ -104,7 +104,7 @@ def test_an_out_that_exists_is_refused_before_the_model_is_looked_for(tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "nf5"}, "unknown scheme 'nf5': use one of baseline, w8a16, "),
+        ({"name": "nf5"}, "unknown scheme 'nf5': use one of w8a16, "),
         ({"name": "baseline"}, "a checkpoint cannot be quantized to 'baseline': use one of w8a16, "),
         ({"name": "bnb-nf4"}, "a checkpoint cannot be quantized to 'bnb-nf4': use one of w8a16, "),
         ({"name": "nf4", "block_size": 48}, "block_size 48 is not allowed"),

@@ -75,6 +75,16 @@ def test_json_has_every_check(run: Run, tmp_path: Path) -> None:
     assert "window_losses" not in int8["before"]
 
 
+def test_inconclusive_is_no_regression_but_a_failure_where_it_is_asked_for(run: Run, tmp_path: Path) -> None:
+    paths = save(tmp_path, before=RUN, after=moved(0.0005))
+    for options, code in (((), 0), (("--strict",), 1)):
+        outcome = run("diff", *paths, *options)
+        assert (outcome.code, outcome.err) == (code, "")
+        assert "inconclusive" in outcome.out
+    same = save(tmp_path, before=RUN, after=RUN)
+    assert run("diff", *same, "--strict").code == 0
+
+
 def test_missing_and_new_schemes_are_told(run: Run, tmp_path: Path) -> None:
     fewer = replace(RUN, results=RUN.results[:1])
     outcome = run("diff", *save(tmp_path, before=RUN, after=fewer), "--markdown")

@@ -63,7 +63,11 @@ def test_the_summary_in_words() -> None:
         "The smallest is nf4, 3.00 times smaller than the baseline, at a perplexity change of +1 %.",
         "The fastest here is w8a16, decoding at 1.50 times the baseline's speed.",
     ]
+    slower = replace(INT8, times_faster=0.75)
+    assert summary(of(slower))[-1] == (
+        "None is faster than the baseline here, the next is w8a16, decoding at 0.75 times the baseline's speed."
+    )
     assert summary(of(WORSE))[:2] == [
         "nf4 changes the perplexity by +1 %.",
-        "For every scheme the 95 % interval rules out that it costs nothing and gains nothing.",
+        "For every scheme the 95 % interval of the perplexity ratio excludes 1.",
     ]

@@ -57,11 +57,13 @@ def test_the_names_are_the_documented_ones() -> None:
     ("names", "message"),
     [
         (["w8a16", "int5"], "unknown scheme 'int5': use one of baseline, w8a16, "),
-        (["NF4", "nf4 "], "unknown scheme 'NF4', 'nf4 '"),
+        (["NF4", "nf4 "], "unknown scheme 'NF4', 'nf4 ': .*; did you mean nf4\\?$"),
+        (["w8a17"], "bnb-nf4; did you mean w8a16\\?$"),
+        (["gptq"], "bnb-nf4$"),
         ([""], "unknown scheme ''"),
         ([], r"unknown scheme \(none\)"),
     ],
-    ids=["one", "two", "empty", "none"],
+    ids=["one", "two", "a near one", "none near", "empty", "none"],
 )
 def test_other_names_are_refused_with_the_list(names: list[str], message: str) -> None:
     with pytest.raises(QuantError, match=message):

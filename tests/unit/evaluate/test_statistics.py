@@ -154,7 +154,10 @@ def test_too_few_windows_give_a_value_without_an_interval(windows: int) -> None:
     estimate = bootstrap_mean(values, tokens(windows))
     assert estimate.value == pytest.approx(math.fsum(values.tolist()) / len(values), abs=1e-14)
     assert estimate.interval is None
-    assert estimate.reason == f"{windows} windows are too few to resample, it takes 20"
+    assert (
+        estimate.reason
+        == f"{windows} windows are too few to resample, it takes 20: pass a longer text or a smaller window"
+    )
     ratio = perplexity_ratio(values, values, tokens(windows))
     assert (ratio.interval, ratio.reason) == (None, estimate.reason)
 

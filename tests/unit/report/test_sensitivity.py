@@ -134,6 +134,18 @@ def test_a_proposal_is_told_layer_by_layer_with_the_predicted_and_the_measured_r
     assert "within a perplexity ratio of 1.005: allow more, or measure on a longer text" in no_plan(0.005)
 
 
+def test_many_layers_of_one_scheme_are_one_row() -> None:
+    def rows(plan: dict[str, Scheme | None]) -> tuple[tuple[str, ...], ...]:
+        return proposal_table(dataclasses.replace(PROPOSAL, plan=MixedPrecision(plan, PROVENANCE))).rows
+
+    many: dict[str, Scheme | None] = {f"layers.{index}": NF4() for index in range(5)}
+    assert rows(many) == (("all 5", str(NF4())),)
+    others: dict[str, Scheme | None] = {"first": W8A16(), **many, "lm_head": None}
+    assert rows(others) == (("first", str(W8A16())), ("lm_head", "float"), ("the other 5", str(NF4())))
+    del others["layers.3"]
+    assert [name for name, _ in rows(others)] == list(others)
+
+
 def test_the_figure_names_every_layer_and_scheme_and_is_the_same_each_time() -> None:
     content = sensitivity_figure(MEASURED, ".svg")
     texts = "".join(ElementTree.fromstring(content).itertext())

@@ -76,10 +76,11 @@ def test_every_row_is_as_long_as_its_header() -> None:
 
 
 def test_notes_say_what_was_measured_and_what_was_not() -> None:
-    text, blocks, machine, offloaded, interval, missing = comparison_notes(COMPARISON)
+    text, blocks, machine, times, offloaded, interval, missing = comparison_notes(COMPARISON)
     assert text == "my-model, float32; 12,345 tokens scored, window 256, stride 255, BOS 1 before each window"
     assert blocks == "4-bit schemes in blocks of 128"
     assert machine == "A CPU, 2 cores, AVX2, 2 threads, device cpu, 2 processes; python 3.11.7, torch 2.13.0"
+    assert times.startswith("times are of this run alone")
     assert offloaded.startswith("baseline: 4,000,000 bytes did not fit on the device and are fetched for every call")
     assert missing == "bnb-nf4 not measured: bnb-nf4 needs bitsandbytes: pip install 'quant[bitsandbytes]'"
     assert interval == "no 95 % interval: a token had probability 0"
@@ -90,6 +91,12 @@ def test_notes_say_what_was_measured_and_what_was_not() -> None:
     without_bos = replace(COMPARISON, environment=replace(COMPARISON.environment, bos_id=None))
     assert comparison_notes(without_bos)[0].endswith("stride 255, no BOS")
     assert "2 threads, device cpu; python" in comparison_notes(replace(COMPARISON, processes=1))[2]
+
+
+def test_bitsandbytes_has_blocks_of_its_own() -> None:
+    results = (*COMPARISON.results[:3], replace(COMPARISON.results[2], scheme="bnb-nf4", error=None))
+    (note,) = [note for note in comparison_notes(replace(COMPARISON, results=results)) if "in blocks of" in note]
+    assert note == "our 4-bit schemes in blocks of 128, bitsandbytes' in its default"
 
 
 def test_sizing_cells_before_and_after() -> None:
