@@ -70,21 +70,18 @@ def loss_profile(baseline: Measurement, measured: Measurement, windows: TokenWin
 
 
 def position_bins(windows: TokenWindows) -> tuple[PositionBin, ...]:
-    """The bins that hold a scored token, by position."""
+    """The bins, none of them empty: the first window has every position up to the longest."""
     counts = torch.bincount(_bin_of_token(windows)).tolist()
     longest = int(windows.position_of_token.max())
     return tuple(
-        PositionBin(2**exponent // 2 + 1, min(2**exponent, longest), count)
-        for exponent, count in enumerate(counts)
-        if count
+        PositionBin(2**exponent // 2 + 1, min(2**exponent, longest), count) for exponent, count in enumerate(counts)
     )
 
 
 def means_by_position(values: Tensor, windows: TokenWindows) -> tuple[float, ...]:
     """The mean over each of `position_bins` of values: float64 [N - 1]."""
     bins = _bin_of_token(windows)
-    sums, counts = window_sums(values, bins), torch.bincount(bins)
-    return tuple((sums / counts)[counts > 0].tolist())
+    return tuple((window_sums(values, bins) / torch.bincount(bins)).tolist())
 
 
 def _bin_of_token(windows: TokenWindows) -> Tensor:

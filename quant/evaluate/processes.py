@@ -179,20 +179,20 @@ def joined() -> Iterator[Processes]:
     Raises:
         QuantError: a launcher has told only a part of where this process is.
     """
-    rank, size, local_rank, local_size = _place()
-    if size == 1:
-        yield ALONE
+    place = _place()
+    if place.size == 1:
+        yield place
         return
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group("gloo", rank=place.rank, world_size=place.size, timeout=PATIENCE)
     try:
-        yield Processes(rank, size, local_rank, local_size)
+        yield place
     finally:
         dist.destroy_process_group()
 
 
-def _place() -> tuple[int, int, int, int]:
-    """Rank, size, local rank, local size. A size without an address to meet at is of a program that runs several times,
-    not together: one of an MPI that accelerate has not started, say.
+def _place() -> Processes:
+    """Where a launcher says that this process is. A size without an address to meet at is of a program that runs
+    several times, not together: one of an MPI that accelerate has not started, say.
 
     Raises:
         QuantError: one of the four is missing or no number. Nothing stands in for it: processes that all take
@@ -208,9 +208,8 @@ def _place() -> tuple[int, int, int, int]:
                     f"{wrong[0]} is no number, and the launcher of several processes has to set all of {told}: start "
                     f"them with accelerate launch or torchrun, or unset {names[1]}"
                 )
-            rank, size, local_rank, local_size = map(int, found.values())
-            return rank, size, local_rank, local_size
-    return 0, 1, 0, 1
+            return Processes(*map(int, found.values()))
+    return ALONE
 
 
 def check_whole_models() -> None:

@@ -91,6 +91,7 @@ def test_a_profile_is_of_the_measurement_and_its_difference_to_the_baseline() ->
     assert profile.loss_difference_quantiles["0.95"] > 0.1 > -0.1 > profile.loss_difference_quantiles["0.05"]
     own = loss_profile(baseline.measurement, baseline.measurement, windows)
     assert own.window_losses == window_means(baseline.losses, windows.window_of_token)
+    assert own.loss_by_position == means_by_position(baseline.losses, windows)
     assert (own.window_kl, own.loss_difference_by_position, own.loss_difference_quantiles) == (None, None, {})
 
 

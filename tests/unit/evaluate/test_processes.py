@@ -236,7 +236,9 @@ def test_a_place_that_is_told_in_part_is_refused(
 ) -> None:
     """By each process in one line, before they wait for each other."""
     monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
-    told = rf"^{name} is no number, and the launcher .* {name}='{value or ''}'.*: start them with accelerate launch or "
+    told = (
+        rf"^{name} is no number, and the launcher .* {name}='{value or ''}'.*: start them with .*, or unset WORLD_SIZE$"
+    )
     with pytest.raises(QuantError, match=told), joined():
         pytest.fail("went on")
     assert group.calls == []
@@ -259,10 +261,13 @@ def test_without_a_launcher_there_is_one(
 
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("name", SHARDED)
-def test_sharded_models_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["1", "true", "True", "YES", "on"])
+def test_sharded_models_are_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name, raising=False)
     check_whole_models()
-    monkeypatch.setenv(name, "false")
-    check_whole_models()
-    monkeypatch.setenv(name, "true")
+    for other in ("false", "0", "no", ""):
+        monkeypatch.setenv(name, other)
+        check_whole_models()
+    monkeypatch.setenv(name, value)
     with pytest.raises(QuantError, match=f"{name} is set: .* launch with --multi_gpu"):
         check_whole_models()

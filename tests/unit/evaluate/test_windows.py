@@ -231,6 +231,11 @@ def test_halves_score_each_token_once_in_one_of_the_two(
         assert [tuple(place + shift for place in span) for span in rest.spans] == whole.spans[len(first.spans) :]
 
 
+def test_two_windows_are_two_halves() -> None:
+    first, rest = TokenWindows(torch.arange(9), 4).halves()
+    assert (len(first.spans), len(rest.spans)) == (1, 1)
+
+
 def test_a_single_window_has_no_halves() -> None:
     with pytest.raises(QuantError, match="a text of one window has no halves: pass a longer text or a smaller window"):
         TokenWindows(torch.arange(5), 4).halves()
