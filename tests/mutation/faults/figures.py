@@ -48,8 +48,8 @@ FAULTS = (
     Fault(
         "interval-from-too-few-windows",
         "evaluate/statistics.py",
-        "if len(sums) < MIN_WINDOWS:\n        return",
-        "if len(sums) < MIN_WINDOWS - 1:\n        return",
+        "if len(sums) < MIN_WINDOWS:\n        reason",
+        "if len(sums) < MIN_WINDOWS - 1:\n        reason",
         f"{STATISTICS}::test_too_few_windows_give_a_value_without_an_interval",
     ),
     Fault(
