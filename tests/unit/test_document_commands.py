@@ -80,8 +80,8 @@ def has_some_of_its_own(document: Path) -> bool:
 
 
 def of_a_project(command: str) -> bool:
-    """The last two are of the example, which has its own test."""
-    return command.startswith("pytest --model=./my-model ") or command in ("pytest --update-thresholds", "pytest")
+    """Of the example too, which has its own test."""
+    return command in ("pytest --update-thresholds", "pytest")
 
 
 @pytest.fixture
@@ -125,7 +125,11 @@ def test_those_that_hold_a_model_record_and_pass(
     pytester: pytest.Pytester, model_folder: Path, text_file: Path
 ) -> None:
     document = ROOT / "docs/how-to/hold-your-model.md"
-    (program,) = re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    text = document.read_text(encoding="utf-8")
+    settings, program = (
+        re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[0] for kind in ("ini", "python")
+    )
+    pytester.makeini(settings)
     pytester.makepyfile(test_model=program)
     shutil.copytree(model_folder, pytester.path / "my-model")
     shutil.copy(text_file, pytester.path / "held_out.txt")
