@@ -17,9 +17,12 @@ from quant.errors import QuantError
 from quant.report.files import check_folder, write_files
 from quant.study.settings import QUICK, Settings
 
+OUT = Path("nf4-vs-linear-study")
+"""A folder of its own: what is already in a project's docs/ is left alone unless it is named."""
+
 
 def study_command(
-    out: Annotated[Path, typer.Option(help="Folder for nf4-vs-linear.md, its figures and its records.")] = Path("docs"),
+    out: Annotated[Path, typer.Option(help="Folder for nf4-vs-linear.md, its figures and its records.")] = OUT,
     quick: Annotated[
         bool, typer.Option("--quick", help="Some seconds instead of minutes: shows that it works.")
     ] = False,
@@ -36,7 +39,7 @@ def study_command(
     Examples:
     * `quant study`
     * `quant study --quick --out study`
-    * `quant study --from docs/nf4-vs-linear.json`
+    * `quant study --from docs/nf4-vs-linear.json --out docs`
     """
     if records is not None and (quick or tokens is not None or rounds is not None):
         raise QuantError("--from measures nothing, and takes neither --quick nor --tokens nor --rounds: leave them out")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from quant.study.cases import apart, errors
+from quant.study.cases import apart, errors, kl_apart, models_of, nf4_speeds_over_int4
 from quant.study.records import Error, Study
 from quant.study.verdicts import Verdict, judge_one, judge_sizes, listed, sign_above, sizes
 
@@ -23,8 +23,9 @@ def better_than_affine_of_equal_size(study: Study) -> Verdict:
     above = [db(pair) for pair in pairs]
     span = f"is {min(above):+.2f} to {max(above):+.2f} dB" if above else "was not measured"
     return Verdict(
-        "accuracy, beside a zero point of the same size",
-        "NF4 loses less than affine int4 in blocks twice as large, which takes the same storage.",
+        "error, beside a zero point of the same size",
+        "On normally distributed weights NF4 loses less than affine int4 in blocks twice as large, which takes as much "
+        "storage.",
         "at a block size of NF4: its relative squared error on normal data lies below that of affine int4 in blocks "
         "twice as large, their intervals apart",
         word,
@@ -36,7 +37,7 @@ def better_than_affine_of_equal_size(study: Study) -> Verdict:
 
 def slower_to_compute(study: Study) -> Verdict:
     """A non-linear format costs time."""
-    ratios = sorted(ratio for speed in study.speeds if speed.format == "nf4" for ratio in speed.over_int4)
+    ratios = nf4_speeds_over_int4(study)
     interval = median_interval(ratios)
     word = judge_one(-sign_above(interval, SLOWER))
     known = f"95 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else "too few for an interval"
@@ -55,7 +56,7 @@ def slower_to_compute(study: Study) -> Verdict:
 
 def less_accuracy_lost(study: Study) -> Verdict:
     """The whole model loses less in NF4 than in int4."""
-    rows = sorted((m for m in study.models if m.format == "nf4"), key=lambda m: m.block_size)
+    rows = list(models_of(study, "nf4").values())
     measured = [row.block_size for row in rows]
     signs = {m.block_size: -sign_above(m.against_int4_interval, 1.0) for m in rows}
     word, condition = judge_sizes(signs)
@@ -74,14 +75,10 @@ def less_accuracy_lost(study: Study) -> Verdict:
 
 def closer_to_the_float_model(study: Study) -> Verdict:
     """The same by the KL divergence, which a short text tells better."""
-    models = {(m.format, m.block_size): m for m in study.models}
-    pairs = {size: (m, models["int4", size]) for (form, size), m in sorted(models.items()) if form == "nf4"}
-    signs = {
-        size: apart(int4.kl_interval, nf4.kl_interval) if int4.kl_interval and nf4.kl_interval else 0
-        for size, (nf4, int4) in pairs.items()
-    }
-    word, condition = judge_sizes(signs)
-    shares = [nf4.kl / int4.kl for nf4, int4 in pairs.values()]
+    int4 = models_of(study, "int4")
+    pairs = {size: (nf4, int4[size]) for size, nf4 in models_of(study, "nf4").items()}
+    word, condition = judge_sizes({size: kl_apart(other, nf4) for size, (nf4, other) in pairs.items()})
+    shares = [nf4.kl / other.kl for nf4, other in pairs.values()]
     return Verdict(
         "accuracy, divergence",
         "The non-linear format stays closer to the float model's predictions than the linear one.",
@@ -101,8 +98,9 @@ def better_than_affine(study: Study) -> Verdict:
     word, condition = judge_sizes(signs)
     first, last = pairs[0], pairs[-1]
     return Verdict(
-        "accuracy, beside a zero point",
-        "NF4 loses less than 16 evenly spaced levels between the least and the largest weight of a block.",
+        "error, beside a zero point",
+        "On normally distributed weights NF4 loses less than 16 levels spaced evenly between the least and the largest "
+        "weight of a block.",
         "at a block size: NF4's relative squared error on normal data lies below affine int4's, their intervals apart",
         word,
         condition,
@@ -142,14 +140,15 @@ def hardware_support(study: Study) -> Verdict:
     )
     word = judge_one(sign)
     return Verdict(
-        "hardware support",
-        "Linear formats have the wider support.",
+        "hardware support, by operators in torch",
+        "Linear formats have the wider hardware support.",
         "torch has more operators of its own with int4 in their name than with nf4",
         word,
         "",
-        f"torch has {len(int4.torch_operators)} for int4 and {len(nf4.torch_operators)} for NF4. The kernels here "
-        f"({', '.join(nf4.kernels) or 'only those of torch'}) run both; in their integers levels are rounded by up to "
-        f"{nf4.fixed_point_error:.1e} of the absmax in NF4 and {int4.fixed_point_error:.1e} in int4.",
+        f"torch has {len(int4.torch_operators)} operators for int4 and {len(nf4.torch_operators)} for NF4. "
+        f"This CPU's kernels ({', '.join(nf4.kernels) or 'only those of torch'}) run both; in their integers levels "
+        f"are rounded by up to {nf4.fixed_point_error:.1e} of the absmax in NF4 and {int4.fixed_point_error:.1e} in "
+        "int4.",
         "support",
     )
 

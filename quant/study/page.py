@@ -1,7 +1,8 @@
 """The study as files: the page from its template, the figures as SVG, the records as JSON. Computes no result.
 
 The page is a function of the records: the same records give the same bytes. Sentences with figures in them come from
-`claims` or are filled in by the template; what the template says by itself is method, which no result can change.
+`claims` and `summary` or are filled in by the template; what the template says by itself is method, which no result can
+change.
 """
 
 import json
@@ -26,6 +27,7 @@ from quant.study.figures_of_models import draw_layers, draw_model, draw_speed
 from quant.study.levels import OFFSET, constructed_sigma
 from quant.study.records import Study, to_plain
 from quant.study.settings import Settings
+from quant.study.summary import in_short
 from quant.study.tables import all_tables
 
 NAME = "nf4-vs-linear"
@@ -117,6 +119,7 @@ def to_page(study: Study) -> str:
         study=study,
         name=NAME,
         shortened=shortened(study),
+        in_short=in_short(study),
         verdicts=judge_claims(study),
         of_scales=judge_scales(study),
         tables=all_tables(study),

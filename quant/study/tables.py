@@ -194,7 +194,7 @@ def support_table(study: Study) -> Table:
         )
         for entry in study.support
     ]
-    header = ("format", "kernels here", "rounding of levels in them", "torch operators with the name in theirs")
+    header = ("format", "this CPU's kernels", "rounding of levels in them", "torch operators with the name in theirs")
     return Table("Support", header, tuple(rows))
 
 

@@ -20,8 +20,9 @@ FAILS, OPEN = "does not hold", "is left open"
 
 @dataclass(frozen=True)
 class Verdict:
-    """subject: what the original report called it; claim: the sentence that is judged; rule: by which; word: one of the
-    five; condition: what follows `ONLY_FOR` and `OPEN_FOR`; figures: a sentence of what was measured; see: the section.
+    """subject: what the original report called it, narrowed to what is measured where that is less; claim: the sentence
+    that is judged; rule: by which; word: one of the five; condition: what follows `ONLY_FOR` and `OPEN_FOR`;
+    figures: a sentence of what was measured; see: the section.
     """
 
     subject: str

@@ -8,6 +8,7 @@ import pytest
 from quant.cli.progress import shares_bar
 from quant.study.page import FIGURES, NAME
 from tests.unit.cli_runner import Run, check_refused
+from tests.unit.study.planted import plant
 
 
 @pytest.mark.usefixtures("single_threaded")
@@ -48,6 +49,21 @@ def test_bad_options_are_refused_before_anything_is_measured(
     monkeypatch.setattr("quant.study.run.run_study", lambda *_: pytest.fail("measured"))
     defaults = () if "--out" in options else ("--out", tmp_path)
     check_refused(run("study", *options, *defaults), message)
+
+
+def test_without_out_the_files_go_to_a_folder_of_their_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the docs/ of the project that it is called in."""
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quant.study.run.run_study", lambda *_: plant())
+    monkeypatch.setattr("quant.study.page.FIGURES", {})
+    outcome = run("study")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.split() == [f"nf4-vs-linear-study/{NAME}.md", f"nf4-vs-linear-study/{NAME}.json"]
+    assert [path.name for path in tmp_path.rglob("*.md")] == [f"{NAME}.md"]
+    assert list((tmp_path / "docs").iterdir()) == []
 
 
 def test_a_terminal_sees_the_phase_and_how_far_the_whole_is(

@@ -13,6 +13,7 @@ from quant.study.chart import drawing
 from quant.study.page import FIGURES, NAME, read_json, shortened, to_files, to_json, to_page
 from quant.study.records import Study
 from quant.study.settings import Settings
+from quant.study.summary import in_short
 from tests.unit.cli_runner import Run
 from tests.unit.study.planted import changed, plant
 
@@ -52,6 +53,34 @@ def test_a_run_that_measured_less_says_so(files: dict[str, str]) -> None:
     assert said
     assert said[1].split("; ") == shortened(study)
     assert "layers 2 for all" in shortened(study)
+    assert files[f"{NAME}.md"].split("\n\n")[1].startswith("**By a run that measured less")
+    assert "By `quant study`, less than all of it, as the top of the page says." in files[f"{NAME}.md"]
+
+
+def test_a_whole_run_has_no_such_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quant.study.page.shortened", lambda study: [])
+    page = to_page(plant())
+    assert page.split("\n\n")[1] == "## In short"
+    assert "By `quant study`, all of it." in page
+    assert "measured less" not in page
+
+
+def test_the_conclusion_is_the_first_section(files: dict[str, str]) -> None:
+    _, first, _ = files[f"{NAME}.md"].split("\n## ", 2)
+    assert first.startswith("In short\n")
+    assert tuple(re.findall("^- (.*)", first, re.MULTILINE)) == in_short(plant())
+
+
+def test_the_command_on_the_page_makes_it_again(
+    files: dict[str, str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of the page, wherever that is."""
+    (tmp_path / f"{NAME}.json").write_text(files[f"{NAME}.json"], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("quant.study.page.FIGURES", {})
+    (command,) = re.findall("`quant (study --from [^`]+)`", files[f"{NAME}.md"])
+    assert run(*command.split()).code == 0
+    assert (tmp_path / f"{NAME}.md").read_text(encoding="utf-8") == files[f"{NAME}.md"]
 
 
 def test_every_figure_is_on_the_page_with_words_for_those_who_do_not_see_it(files: dict[str, str]) -> None:
