@@ -52,8 +52,8 @@ def compare(
     Raises:
         QuantError: unknown scheme, or one asked for by name of which it can be told beforehand that it cannot be made;
             a device that several processes cannot have; processes that differ in text, software or machine; whatever
-            loading and evaluating the baseline raise. What another variant raises is its record's error, whatever it
-            is of bitsandbytes': it must not cost the records of those before it.
+            loading and evaluating the baseline raise. What another variant raises is its record's error, in a single
+            process whatever it is of bitsandbytes': it must not cost the records of those before it.
     """
     request = processes.together(lambda: _checked(request, processes))
     _check_alike(request, processes)
@@ -75,7 +75,8 @@ def compare(
                 raise
             result = Result(name, error=str(error))
         except Exception as error:
-            if name not in bitsandbytes.NAMES:
+            # Of several processes another may have died, which is not bitsandbytes' doing.
+            if name not in bitsandbytes.NAMES or processes.size > 1:
                 raise
             result = Result(name, error=f"bitsandbytes failed: {type(error).__name__}: {error}")
         results.append(result)

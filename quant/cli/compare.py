@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from quant import native
+from quant.cli.delivery import write_then_print
 from quant.cli.options import (
     STDOUT,
     BatchSize,
@@ -34,7 +35,7 @@ from quant.evaluate.limits import check_positions
 from quant.evaluate.processes import Processes, check_whole_models
 from quant.integrations.transformers import load_tokenizer
 from quant.records import Comparison, Request
-from quant.report.files import REPORT_NAMES, check_targets, write_reports
+from quant.report.files import check_targets, write_reports
 from quant.report.json_file import comparison_json
 from quant.report.markdown import to_markdown
 from quant.report.tables import comparison_notes, comparison_tables
@@ -141,29 +142,29 @@ def _check_made(comparison: Comparison) -> None:
 
 
 def _deliver(comparison: Comparison, json_file: Path | None, report: Path | None) -> None:
-    """Write the files, then print: a reader that closes the pipe must not cost the files, nor a full disk what is
-    printed, nor a figure that cannot be drawn the record, which then is written without the report.
-    """
+    """A figure that cannot be drawn costs `report.html`, and not the records and tables beside it."""
     record = comparison_json(comparison)
-    contents: dict[str, str] = {}
-    try:
+    tables, notes = comparison_tables(comparison), comparison_notes(comparison)
+
+    def write() -> None:
+        title = f"Quantizing {comparison.model}"
+        contents = {} if report is None else {"report.json": record, "report.md": to_markdown(title, tables, notes)}
         try:
             if report is not None:
-                contents = _report(comparison, record)
+                contents["report.html"] = _page(comparison)
         finally:
-            target = None if json_file == STDOUT else json_file
-            write_reports(target, report if contents else None, record, contents)
-    finally:
+            write_reports(None if json_file == STDOUT else json_file, report, record, contents)
+
+    def show() -> None:
         if json_file == STDOUT:
             typer.echo(record, nl=False)
         else:
-            print_report(make_console(), comparison_tables(comparison), comparison_notes(comparison))
+            print_report(make_console(), tables, notes)
+
+    write_then_print(write, show)
 
 
-def _report(comparison: Comparison, record: str) -> dict[str, str]:
-    """Name -> content of the files of a report."""
+def _page(comparison: Comparison) -> str:
     from quant.report.html import to_html  # noqa: PLC0415  # matplotlib and jinja2 take half a second to import
 
-    title = f"Quantizing {comparison.model}"
-    document = to_markdown(title, comparison_tables(comparison), comparison_notes(comparison))
-    return dict(zip(REPORT_NAMES, (to_html(comparison), record, document), strict=True))
+    return to_html(comparison)

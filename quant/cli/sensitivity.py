@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from quant import native
+from quant.cli.delivery import write_then_print
 from quant.cli.options import (
     STDOUT,
     BatchSize,
@@ -200,23 +201,22 @@ def _deliver(
     figure: Path | None,
     plan: Path | None,
 ) -> None:
-    """Write the files, then print: a reader that closes the pipe must not cost the files, nor a full disk what is
-    printed, nor a figure that cannot be drawn the other files.
-    """
+    """A figure that cannot be drawn costs neither the other files nor what is printed."""
     record = sensitivity_json(measured, proposal)
     contents: dict[Path, str | bytes] = {}
     if json_file is not None and json_file != STDOUT:
         contents[json_file] = record
     if plan is not None and proposal is not None:
         contents[plan] = proposal.plan.to_json()
-    try:
+
+    def write() -> None:
         try:
             if figure is not None:
                 contents[figure] = _drawn(measured, figure)
         finally:
             write_files(contents)
-    finally:
-        _print(measured, proposal, record if json_file == STDOUT else None)
+
+    write_then_print(write, lambda: _print(measured, proposal, record if json_file == STDOUT else None))
 
 
 def _drawn(measured: Sensitivities, figure: Path) -> bytes:

@@ -91,14 +91,14 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def write_reports(json_file: Path | None, report: Path | None, record: str, contents: Mapping[str, str]) -> None:
-    """Write `record` to `json_file`, and `contents`, name -> content of each of `REPORT_NAMES`, to the folder `report`.
+    """Write `record` to `json_file`, and `contents`, name -> content of some of `REPORT_NAMES`, to the folder `report`.
 
     Raises:
         QuantError: the disk is full, a folder has gone; nothing is left behind.
     """
     files: dict[Path, str | bytes] = {} if json_file is None else {json_file: record}
     if report is not None:
-        files.update({report / name: contents[name] for name in REPORT_NAMES})
+        files.update({report / name: content for name, content in contents.items()})
     write_files(files, [] if report is None else [report])
 
 

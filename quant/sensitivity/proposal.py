@@ -31,7 +31,7 @@ from quant.evaluate.windows import TokenWindows
 from quant.mixed_precision import MixedPrecision, Provenance
 from quant.selection import linear_layers
 from quant.sensitivity import Sensitivities, Watch, accuracy_beside
-from quant.sensitivity.bit_allocation import Allocation, Choices, choices_of, least_loss, smallest
+from quant.sensitivity.bit_allocation import Allocation, Frontier, choices_of
 
 HALVINGS = 10
 """Plans that are measured at most between one that is too small and one that is not."""
@@ -91,7 +91,8 @@ def propose(
     check_budget(budget)
     for windows in (baseline.windows, held_to.windows):
         check_windows(windows)
-    search = _Search(model, choices_of(measured.layers), budget, watch)
+    before = sum({one.name: one.bytes_before for one in measured.layers}.values())
+    search = _Search(model, Frontier(choices_of(measured.layers)), before, budget, watch)
     chosen = search.choose(baseline)
     tried = search.runs
     found = search.hold(chosen, held_to)
@@ -107,7 +108,7 @@ def propose(
         predicted_ratio=exp(allocation.loss),
         measured_ratio=accuracy.ratio.value,
         measured_ratio_ci=interval,
-        bytes_before=search.float_bytes,
+        bytes_before=before,
         bytes_after=allocation.nbytes,
         held_to=asdict(held_to.measurement.fingerprint),
         tried=tried,
@@ -128,21 +129,21 @@ def within(accuracy: PairedAccuracy, budget: float) -> bool:
 class _Search:
     """Plans held to `budget` by measuring. runs: how many were measured."""
 
-    def __init__(self, model: Any, choices: Choices, budget: float, watch: Watch) -> None:
-        self._model, self._choices, self._budget, self._watch = model, choices, budget, watch
-        self.float_bytes = sum(several[0].nbytes for several in choices.values())
+    def __init__(self, model: Any, plans: Frontier, float_bytes: int, budget: float, watch: Watch) -> None:
+        self._model, self._plans, self._budget, self._watch = model, plans, budget, watch
+        self._float_bytes = float_bytes
         self.runs = 0
 
     def choose(self, baseline: Baseline) -> Allocation:
         """The smallest plan that holds on the windows of `baseline`; all float, perhaps."""
-        plan = smallest(self._choices, math.log1p(self._budget))
-        best = Allocation((), self.float_bytes, 0.0)
+        plan = self._plans.smallest(math.log1p(self._budget))
+        best = Allocation((), self._float_bytes, 0.0)
         if not plan.schemes or self._held(plan, baseline) is not None:
             return plan
         too_small, too_few = plan, plan.nbytes
         while best.nbytes - too_few > 1 and self.runs <= HALVINGS:
             most_bytes = (too_few + best.nbytes) // 2
-            plan = least_loss(self._choices, most_bytes)
+            plan = self._plans.within(most_bytes)
             if plan != too_small and self._held(plan, baseline) is not None:
                 best = plan
             else:
@@ -151,14 +152,13 @@ class _Search:
 
     def hold(self, plan: Allocation, baseline: Baseline) -> tuple[Allocation, PairedAccuracy] | None:
         """The first plan, from `plan` to ever larger ones, that holds on the windows of `baseline`, and how it does."""
-        saved, before = self.float_bytes - plan.nbytes, None
+        saved, before = self._float_bytes - plan.nbytes, None
         for part in range(LOOKS, 0, -1):
-            plan = least_loss(self._choices, self.float_bytes - saved * part // LOOKS)
             if not plan.schemes:
                 break
             if plan != before and (accuracy := self._held(plan, baseline)) is not None:
                 return plan, accuracy
-            before = plan
+            before, plan = plan, self._plans.within(self._float_bytes - saved * (part - 1) // LOOKS)
         return None
 
     def _held(self, plan: Allocation, baseline: Baseline) -> PairedAccuracy | None:

@@ -76,7 +76,8 @@ def read_json(text: str, name: str) -> Study:
         raise QuantError(f"{name} is not the JSON of a study ({error}): {_AGAIN}") from error
     if not isinstance(plain, dict) or "schema" not in plain:
         raise QuantError(f"{name} is not the JSON of a study: {_AGAIN}")
-    if plain.pop("schema") != SCHEMA:
+    schema = plain.pop("schema")
+    if type(schema) is not int or schema != SCHEMA:
         raise QuantError(f"{name} is a study of another schema than {SCHEMA}: {_AGAIN}")
     try:
         study = dataclass_of(Study, plain, strict=True)

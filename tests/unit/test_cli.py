@@ -169,7 +169,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_record(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The failure is told all the same, and no half of a report is left."""
+    """The failure is told all the same, and the page alone is missing."""
 
     def undrawable(_: Comparison) -> str:
         raise ZeroDivisionError("no such figure")
@@ -182,8 +182,10 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_record(
     monkeypatch.setattr("quant.report.html.to_html", undrawable)
     with pytest.raises(ZeroDivisionError, match="no such figure"):
         compare_once(run, model_folder, text_file, "--json", target, "--report", "report")
-    files = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
-    assert files == ({} if target == "-" else {target: comparison_json(COMPARISON)})
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    records = {"report/report.json"} if target == "-" else {target, "report/report.json"}
+    assert written == {*records, "report/report.md"}
+    assert {(tmp_path / path).read_text(encoding="utf-8") for path in records} == {comparison_json(COMPARISON)}
     printed = capsys.readouterr().out
     assert printed == comparison_json(COMPARISON) if target == "-" else "Accuracy" in printed
 

@@ -78,16 +78,23 @@ FAULTS = (
     Fault(
         "a-plan-may-lose-twice-what-it-may",
         "sensitivity/bit_allocation.py",
-        "losses, 1 - MARGIN)",
-        "losses, 2 - MARGIN)",
+        "self._losses[self._best] <= most_loss",
+        "self._losses[self._best] <= 2 * most_loss",
         f"{BIT_ALLOCATION}::test_no_plan_within_the_loss_is_smaller_and_none_as_small_loses_less",
     ),
     Fault(
-        "a-plan-may-be-off-by-a-hundredth",
+        "the-loss-of-a-plan-is-that-of-its-last-layer",
         "sensitivity/bit_allocation.py",
-        'options={"mip_rel_gap": 0},',
-        'options={"mip_rel_gap": 0.01},',
+        "losses[before][less] + one.loss",
+        "one.loss",
         f"{BIT_ALLOCATION}::test_of_more_plans_than_can_be_counted_it_is_the_smallest_to_the_byte",
+    ),
+    Fault(
+        "the-largest-plan-that-loses-as-much",
+        "sensitivity/bit_allocation.py",
+        "np.where(prices < least_before",
+        "np.where(prices <= least_before",
+        f"{BIT_ALLOCATION}::test_of_choices_that_cost_the_same_the_smaller_is_taken",
     ),
     Fault(
         "plans-are-looked-for-among-the-too-small",

@@ -127,9 +127,10 @@ def test_no_line_of_the_page_ends_in_a_blank(files: dict[str, str]) -> None:
         ("[]", "is not the JSON of a study"),
         ('{"codes": []}', "is not the JSON of a study"),
         ('{"schema": 2}', "is a study of another schema than 1"),
+        ('{"schema": true}', "is a study of another schema than 1"),
         ('{"schema": 1, "codes": []}', r"is damaged \(environment is missing\)"),
     ],
-    ids=["no JSON", "too deep", "a list", "no schema", "another schema", "no parts"],
+    ids=["no JSON", "too deep", "a list", "no schema", "another schema", "a schema that is no number", "no parts"],
 )
 def test_what_is_no_study_is_refused(text: str, message: str) -> None:
     with pytest.raises(QuantError, match=f"^some.json {message}.*: measure anew, without --from$"):
