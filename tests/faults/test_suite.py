@@ -33,8 +33,8 @@ SKIPS = {
     "unit/native/test_sanitizers.py": 3,
     "unit/report/test_browser.py": 1,
     "unit/report/test_files.py": 1,
-    "unit/test_cli.py": 1,
     "unit/test_cli_bad_input.py": 1,
+    "unit/test_cli_files.py": 1,
     "unit/test_placement.py": 1,
 }
 """File -> places that skip a test or expect it to fail. Each states its condition; a new one is entered here."""

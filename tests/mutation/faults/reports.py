@@ -54,7 +54,7 @@ FAULTS = (
         "cli/compare.py",
         "    if failed:\n",
         "    if failed and False:\n",
-        "tests/unit/test_cli.py::test_a_scheme_that_fails_on_the_way_is_told_after_what_was_measured",
+        "tests/unit/test_cli_files.py::test_a_scheme_that_fails_on_the_way_is_told_after_what_was_measured",
     ),
     Fault(
         "scheme-that-fails-costs-those-before-it",
@@ -68,7 +68,7 @@ FAULTS = (
         "cli/delivery.py",
         "        failure = error\n",
         "        raise\n",
-        "tests/unit/test_cli.py::test_a_disk_that_has_gone_does_not_cost_what_is_printed",
+        "tests/unit/test_cli_files.py::test_a_disk_that_has_gone_does_not_cost_what_is_printed",
     ),
     Fault(
         "an-encoder-and-a-decoder-are-one-stack",
