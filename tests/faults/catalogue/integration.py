@@ -88,6 +88,7 @@ FAULTS = (
             "unit/test_kernels.py::test_leading_dimensions_are_kept",
             "unit/test_kernels.py::test_no_rows_give_no_rows",
             "unit/test_kernels.py::test_the_bias_is_added_exactly_once",
+            "unit/test_modules.py::test_the_bias_is_added_once_with_and_without_gradients",
             "unit/native/test_independence.py::test_a_row_in_a_batch_is_the_row_alone",
             "unit/native/test_edge_rows.py::test_edge_rows_together_and_alone",
             "unit/test_convert_transformers.py::test_prefill_equals_decoding_token_by_token",

@@ -83,6 +83,8 @@ FAULTS = (
             "unit/test_kernels.py::test_widths_on_both_sides_of_every_tile",
             "unit/native/test_bits.py::test_widths_on_both_sides_of_every_tile",
             "unit/native/test_bits.py::test_every_count_of_rows",
+            "unit/cuda/test_bits.py::test_int8_tiles_of_every_size",
+            "unit/cuda/test_rounded_weights.py::test_tiles_that_are_dequantized",
             "faults/test_packing.py::test_p5_compiled_layers_of_odd_widths_have_the_bits_of_eager",
         ),
     ),

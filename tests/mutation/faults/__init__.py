@@ -17,11 +17,13 @@ from tests.mutation.faults import (
     processes,
     reports,
     runs,
+    scale_search,
 )
 
 FAULTS = (
     *formats.FAULTS,
     *numerics.FAULTS,
+    *scale_search.FAULTS,
     *kernels.FAULTS,
     *gpu.FAULTS,
     *layers.FAULTS,

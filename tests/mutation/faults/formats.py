@@ -10,6 +10,13 @@ TABLES = "tests/unit/test_tables.py"
 
 FAULTS = (
     Fault(
+        "absmax-codes-are-a-view-of-padding",
+        "numerics/double_quantization.py",
+        "codes = codes.view(-1)[:count].clone()",
+        "codes = codes.view(-1)[:count]",
+        f"{DOUBLE_QUANTIZATION}::test_codes_own_their_memory",
+    ),
+    Fault(
         "double-quantization-forgets-the-offset",
         "numerics/double_quantization.py",
         "* per_code + offset",

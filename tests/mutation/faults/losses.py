@@ -39,6 +39,15 @@ FAULTS = (
         f"{WINDOWS}::test_each_position_is_scored_once_with_the_promised_context",
     ),
     Fault(
+        "short-window-is-padded",
+        "evaluate/windows.py",
+        "            group = [s for s in spans[position : position + batch_size] if s[2] - s[0] == length]\n"
+        "            rows = [self.ids[start:end] for start, _, end in group]\n",
+        "            group = spans[position : position + batch_size]\n"
+        "            rows = [torch.nn.functional.pad(self.ids[a:b], (0, length - b + a)) for a, _, b in group]\n",
+        f"{WINDOWS}::test_windows_of_equal_length_share_a_call_and_nothing_is_padded",
+    ),
+    Fault(
         "bos-does-not-count-towards-the-window",
         "evaluate/windows.py",
         "return self.window - self._prefix",

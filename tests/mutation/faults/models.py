@@ -5,6 +5,7 @@ from tests.mutation.fault import Fault
 ARCHITECTURES = "tests/unit/integrations/test_architectures.py"
 CONVERT = "tests/unit/test_convert.py"
 CONVERT_REFUSALS = "tests/unit/test_convert_refusals.py"
+CONVERT_TRANSFORMERS = "tests/unit/test_convert_transformers.py"
 SELECTION = "tests/unit/test_selection.py"
 SELECTION_DECLARATIONS = "tests/unit/test_selection_declarations.py"
 
@@ -43,6 +44,21 @@ FAULTS = (
         "if not any(fnmatch.fnmatchcase(name, pattern) for name in names):",
         "if not names:",
         f"{SELECTION}::test_a_pattern_that_matches_nothing_is_refused_with_a_hint",
+    ),
+    Fault(
+        "excluding-replaces-the-safe-default",
+        "selection.py",
+        "if name in heads and name not in fixed:",
+        "if name in heads and name not in fixed and not excluded:",
+        f"{SELECTION}::test_excluding_adds_to_the_safe_default",
+    ),
+    Fault(
+        "rotary-frequencies-are-rounded",
+        "convert.py",
+        "    replace_layers(model, assign(model, scheme, include, exclude))\n",
+        "    replace_layers(model, assign(model, scheme, include, exclude))\n"
+        '    [b.copy_(b.bfloat16()) for n, b in model.named_buffers() if n.endswith("inv_freq")]\n',
+        f"{CONVERT_TRANSFORMERS}::test_phi3_keeps_head_embedding_norms_and_rotary_buffers_bit_for_bit",
     ),
     Fault(
         "head-is-quantized-by-default",
