@@ -36,8 +36,8 @@ def test_the_ci_script_runs_the_readme_s_two_commands_word_for_word() -> None:
 
 def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     """Benchmarks, once and untimed; the limits on coverage and on slow tests, which are pytest's options on the
-    README's own command; the tests of the linters; and the rehearsal of the suite on a GPU, with its own limit on
-    coverage.
+    README's own command; the limit on branches alone; the tests of the linters; and the rehearsal of the suite on a
+    GPU, with its own limit on coverage.
     """
     script = [line for line in read(".ci/run").splitlines() if "pytest" in line.lower()]
     assert [line.rpartition("&& ")[2] for line in script] == [
@@ -48,7 +48,9 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
         f".venv/bin/python -m coverage run {RCFILE} -m {REHEARSAL}",
         "python -m pytest tests/contract/test_linters.py",
     ]
-    assert f".venv/bin/python -m coverage report {RCFILE}" in read(".ci/run").splitlines()
+    lines = read(".ci/run").splitlines()
+    assert lines[lines.index("unset PYTEST_ADDOPTS") + 1] == ".venv/bin/python -m tests.branch_coverage"
+    assert f".venv/bin/python -m coverage report {RCFILE}" in lines
     assert f"python -m {REHEARSAL}\n" in read("README.md")
     assert re.search(r"^fail_under = 100$", read("tests/gpu/coveragerc"), re.MULTILINE)
     steps = yaml.safe_load(read(".github/workflows/cpu.yml"))["jobs"]["test"]["steps"]
@@ -57,10 +59,18 @@ def test_what_the_readme_s_command_leaves_out_runs_in_ci_too() -> None:
     assert "'--cov --slow-tests=fail'" in suite["env"]["PYTEST_ADDOPTS"]
     assert suite["env"]["QUANT_TEST_BROWSER"] == "1"
     assert 'REQUIRED = "QUANT_TEST_BROWSER"' in read("tests/unit/report/test_browser.py")
+    branches = {"run": "python -m tests.branch_coverage", "if": "matrix.python == '3.11'"}
+    assert steps[steps.index(suite) + 1] == branches
     assert benchmarks == {"run": "python -m pytest tests/benchmarks"}
     assert rehearsal == {"run": f"python -m coverage run {RCFILE} -m {REHEARSAL}"}
     assert steps[steps.index(rehearsal) + 1] == {"run": f"python -m coverage report {RCFILE}"}
     assert "tests/benchmarks" in read("pytest.ini").split("norecursedirs = ")[1].split()
+
+
+def test_branches_are_measured_and_have_a_limit() -> None:
+    settings = read("pyproject.toml").partition("[tool.coverage.run]")[2]
+    assert re.search(r"^branch = true$", settings, re.MULTILINE)
+    assert re.search(r"^fail_under = 95$", settings, re.MULTILINE)
 
 
 def expand(names: str) -> set[str]:

@@ -25,6 +25,7 @@ ABSENT = ("org/name", "./larger-than-a-gpu", "accelerate launch", "--device cuda
 """Parts of commands that take more than a test has, or write figures of the documents: they are parsed only."""
 ELSEWHERE = {
     'pytest -m "not gpu"': ".ci/run",
+    "python -m tests.branch_coverage": ".ci/run",
     "pytest tests/benchmarks": ".ci/run",
     "-m pytest -m gpu --device cpu --model reference": ".ci/run",
     "venv/bin/pip install -c constraints.txt -e": ".ci/run",
