@@ -18,9 +18,10 @@ from torch import Tensor
 
 from quant import quantize_tensor
 from quant.numerics.blockwise import quantize_blocks
-from quant.schemes import FP4, INT4, NF4, Blockwise
+from quant.schemes import Blockwise
 from tests import oracle
 from tests.strategies import (
+    BLOCKWISE_KINDS,
     BLOCKWISE_SCHEMES,
     DTYPES,
     SMALL_BLOCKS,
@@ -134,7 +135,7 @@ def test_quantizing_what_was_dequantized_gives_the_same_absmax(weight: Tensor, s
     assert torch.equal(quantize_tensor(quantized.dequantize(), scheme).scales, quantized.scales)
 
 
-@pytest.mark.parametrize("kind", [NF4, FP4, INT4])
+@pytest.mark.parametrize("kind", BLOCKWISE_KINDS)
 def test_double_quantized_absmax_are_quantized_anew_each_time(kind: type[Blockwise]) -> None:
     """Their offset is a mean, which rounding them moves: the codes of the weights come back and the weights do not."""
     first = quantize_tensor(normal((64, 64), seed=2), kind(32, True))

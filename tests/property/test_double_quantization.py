@@ -10,9 +10,9 @@ from torch import Tensor
 from quant import quantize_tensor
 from quant.codebooks import DYNAMIC8_LEVELS
 from quant.numerics.double_quantization import dequantize_absmax, quantize_absmax
-from quant.schemes import FP4, INT4, NF4, Blockwise
+from quant.schemes import Blockwise
 from tests import oracle
-from tests.strategies import FLOAT32_MAX, generator, tame_weights
+from tests.strategies import BLOCKWISE_KINDS, FLOAT32_MAX, generator, tame_weights
 
 HALF_GAP = max(high - low for low, high in itertools.pairwise(DYNAMIC8_LEVELS)) / 2
 GRID_STEP = 2 / 65535
@@ -51,7 +51,7 @@ def test_the_error_is_at_most_half_a_gap_and_half_a_grid_step_of_the_scale(absma
     assert (error <= bound + 16 * oracle.UNIT_ROUNDOFF * absmax.max().item()).all()
 
 
-@given(tame_weights(), st.sampled_from((NF4, FP4, INT4)))
+@given(tame_weights(), st.sampled_from(BLOCKWISE_KINDS))
 def test_double_quantization_changes_the_scales_and_not_the_codes(weight: Tensor, kind: type[Blockwise]) -> None:
     plain, double = quantize_tensor(weight, kind(32)), quantize_tensor(weight, kind(32, True))
     assert torch.equal(plain.codes, double.codes)

@@ -19,9 +19,9 @@ import pytest
 from torch import Tensor
 
 from quant import W8A16, quantize_tensor
-from quant.schemes import BLOCK_SIZES, FP4, INT4, NF4, Blockwise
+from quant.schemes import BLOCK_SIZES, Blockwise
 from tests import oracle
-from tests.strategies import normal
+from tests.strategies import BLOCKWISE_KINDS, normal
 
 NORMAL = NormalDist()
 QUANTILES = 400
@@ -74,7 +74,7 @@ def standard_errors_away(error: Tensor, expected: float) -> float:
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
-@pytest.mark.parametrize("kind", [NF4, FP4, INT4])
+@pytest.mark.parametrize("kind", BLOCKWISE_KINDS)
 def test_blockwise_formats_err_as_their_levels_predict(kind: type[Blockwise], block_size: int) -> None:
     weight = normal((SAMPLE // block_size, block_size), seed=block_size)
     error = (quantize_tensor(weight, kind(block_size)).dequantize() - weight).abs()

@@ -11,11 +11,24 @@ from quant.schemes import Scheme
 from quant.tensor import QuantizedTensor
 from tests import integer_oracle, oracle
 from tests.models import layer_of
-from tests.strategies import DTYPES, LAYOUTS, bits, schemes, tame_weights, weights
+from tests.strategies import DTYPES, LAYOUTS, SCHEMES, bits, schemes, tame_weights, weights
 
 
 def stored_bits(quantized: QuantizedTensor) -> dict[str, list[int]]:
     return {name: bits(tensor) for name, tensor in quantized.stored.items()}
+
+
+@pytest.mark.parametrize("drawn_weights", [weights(DTYPES), weights(), tame_weights()], ids=["dtypes", "any", "tame"])
+def test_every_registered_kind_is_drawn(drawn_weights: st.SearchStrategy[Tensor]) -> None:
+    """Beside a weight, which takes most of what hypothesis varies."""
+    drawn = set()
+
+    @given(drawn_weights, schemes())
+    def draw(weight: Tensor, scheme: Scheme) -> None:
+        drawn.add(scheme)
+
+    draw()
+    assert drawn >= set(SCHEMES)
 
 
 @given(weights(DTYPES), schemes())

@@ -13,12 +13,12 @@ from torch import Tensor
 from quant import FP4, INT4, NF4, W8A16, quantize_tensor
 from quant.schemes import Blockwise, Scheme
 from tests import oracle
-from tests.strategies import DTYPES, normal, scheme_id, weights
+from tests.strategies import BLOCKWISE_KINDS, DTYPES, normal, scheme_id, weights
 
 U = oracle.UNIT_ROUNDOFF
 SEARCHED: tuple[Scheme, ...] = (
     W8A16(scale="mse"),
-    *(kind(size, scale="mse") for kind in (NF4, FP4, INT4) for size in (32, 64, 4096)),
+    *(kind(size, scale="mse") for kind in BLOCKWISE_KINDS for size in (32, 64, 4096)),
 )
 schemes = st.sampled_from(SEARCHED)
 
@@ -52,7 +52,7 @@ def test_a_search_never_adds_squared_error_and_keeps_the_worst_case(weight: Tens
 
 
 @pytest.mark.parametrize(
-    "scheme", [W8A16(scale="mse"), *(kind(4096, scale="mse") for kind in (NF4, FP4, INT4))], ids=scheme_id
+    "scheme", [W8A16(scale="mse"), *(kind(4096, scale="mse") for kind in BLOCKWISE_KINDS)], ids=scheme_id
 )
 def test_some_weight_is_as_far_off_as_the_worst_case(scheme: Scheme) -> None:
     """Levels of the smallest scale that is tried, but for one weight that it clips: of 4096, it is outvoted, and no

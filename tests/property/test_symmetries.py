@@ -1,6 +1,7 @@
 """What a change of the weight does to the codes: powers of two, the sign, the order of rows, joining of matrices."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
 from quant.schemes import Blockwise, Scheme
 from tests import oracle
-from tests.strategies import BLOCKWISE_SCHEMES, generator, schemes, tame_weights, weights
+from tests.strategies import BLOCKWISE_SCHEMES, CODEBOOKS, SCHEMES, generator, schemes, tame_weights, weights
 
 ONE_BLOCK_ROWS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64 and not scheme.double_quant)
 
@@ -80,6 +81,12 @@ def test_nf4_mirrors_the_absmax_and_the_largest_weight_of_a_block_only(weight: T
     assert torch.equal(mirrored_back[largest], -back[largest])
 
 
+def test_every_registered_kind_has_a_test_of_its_signs() -> None:
+    """What a sign does is its codebook's own matter, so that no test of all kinds can hold it."""
+    tested = {match[1] for match in map(re.compile(r"test_(\w+?)_mirrors_").match, globals()) if match}
+    assert tested == {scheme.name for scheme in SCHEMES}
+
+
 def quotients_of(block: list[float], block_size: int) -> list[float]:
     """What is compared with the levels: times the reciprocal in a full block, divided in a short one."""
     divisor = max(oracle.SMALLEST_DIVISOR, *map(abs, block), 0.0)
@@ -133,7 +140,7 @@ def test_w8a16_joins_rows(first: Tensor, second: Tensor) -> None:
     assert torch.equal(whole.scales, torch.cat([part.scales for part in parts]))
 
 
-@given(weights(min_rows=2), st.sampled_from(("nf4", "fp4", "int4")))
+@given(weights(min_rows=2), st.sampled_from(CODEBOOKS))
 def test_a_block_is_quantized_by_itself(weight: Tensor, codebook: str) -> None:
     """Changing the first block of 32 changes neither the codes nor the absmax of the others."""
     flat = weight.reshape(-1)

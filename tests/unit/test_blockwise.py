@@ -14,9 +14,8 @@ from quant.numerics import blockwise
 from quant.numerics.blockwise import dequantize_blocks, quantize_blocks
 from quant.schemes import BLOCK_SIZES
 from tests import oracle
-from tests.strategies import DTYPES, FLOAT32_MAX, LAYOUTS, bits, normal
+from tests.strategies import CODEBOOKS, DTYPES, FLOAT32_MAX, LAYOUTS, bits, normal
 
-CODEBOOKS = ("nf4", "fp4", "int4")
 ZERO_CODE = {"nf4": 7, "fp4": 0, "int4": 8}
 
 

@@ -15,11 +15,10 @@ from quant.kernels import reference
 from quant.numerics.blockwise import dequantize_blocks
 from quant.numerics.int8 import dequantize_rows
 from tests import integer_oracle, oracle
-from tests.strategies import DTYPES, LAYOUTS, bits, generator, normal
+from tests.strategies import CODEBOOKS, DTYPES, LAYOUTS, bits, generator, normal
 
 WIDTHS = (1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129)
 """On both sides of the tiles that kernels use."""
-CODEBOOKS = ("nf4", "fp4", "int4")
 BLOCK = 32
 
 Operator = Callable[[Tensor], Tensor]

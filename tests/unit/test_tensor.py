@@ -14,7 +14,16 @@ from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
 from quant.schemes import Blockwise, Scheme
 from quant.tensor import dequantize_stored, empty_stored
-from tests.strategies import ALL_SCHEMES, BLOCKWISE_SCHEMES, DTYPES, FLOAT32_MAX, bits, normal, scheme_id
+from tests.strategies import (
+    ALL_SCHEMES,
+    BLOCKWISE_KINDS,
+    BLOCKWISE_SCHEMES,
+    DTYPES,
+    FLOAT32_MAX,
+    bits,
+    normal,
+    scheme_id,
+)
 
 FEW_SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(), FP4(128, True), INT4(32))
 SHAPES = ((1, 1), (13, 67), (64, 64), (257, 33))
@@ -83,7 +92,7 @@ def test_codes_and_scales_are_those_of_the_numerics(dtype: torch.dtype) -> None:
         assert bits(quantized.scales) == bits(absmax)
 
 
-@pytest.mark.parametrize("kind", [NF4, FP4, INT4])
+@pytest.mark.parametrize("kind", BLOCKWISE_KINDS)
 def test_double_quantization_keeps_the_codes_and_changes_the_scales(kind: type[Blockwise]) -> None:
     weight = normal((16, 64))
     plain, double = quantize_tensor(weight, kind(32)), quantize_tensor(weight, kind(32, True))
