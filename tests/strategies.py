@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,7 +24,7 @@ SHAPES = ((1, 1), (1, 2), (3, 1), (2, 3), (4, 13), (3, 32), (1, 63), (2, 64), (3
 BLOCKWISE_KINDS: tuple[type[Blockwise], ...] = tuple(
     dict.fromkeys(type(scheme) for scheme in REGISTERED.values() if isinstance(scheme, Blockwise))
 )
-"""By being registered, a codebook has every test of a property that is parametrized by or drawn from these."""
+"""By being registered, a codebook has every test that is parametrized by these."""
 CODEBOOKS = tuple(kind.name for kind in BLOCKWISE_KINDS)
 BLOCKWISE_SCHEMES: tuple[Blockwise, ...] = tuple(
     kind(block_size, double_quant)
@@ -142,16 +144,31 @@ def tame_weights(draw: st.DrawFn) -> Tensor:
     return torch.where(weight.abs() < 1e-30, 0.0, magnitude)
 
 
-def schemes() -> st.SearchStrategy[Scheme]:
-    """Every scheme, block size and double quantization, half of them one of `SCHEMES`: of the 49 combinations a hundred
-    examples of a weight and a scheme reach half, and without this not even every kind.
+def _half_small(group: Sequence[Scheme]) -> st.SearchStrategy[Scheme]:
+    """One of `group`, half of the time one with small blocks, of which a drawn weight has several."""
+    small = [scheme for scheme in group if isinstance(scheme, Blockwise) and scheme.block_size <= 64]
+    return st.one_of(st.sampled_from(small), st.sampled_from(group)) if small else st.sampled_from(group)
+
+
+def per_kind(schemes: Sequence[Scheme]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Runs a test for each kind among `schemes`, with `alike`, the strategy that draws one of it:
+    `scheme = data.draw(alike)`.
+
+    Each kind has examples of its own, in all three times as many as the profile's. Drawn from all of them, beside a
+    weight that takes most of what hypothesis varies, some kinds had none.
     """
-    return st.one_of(st.sampled_from(SCHEMES), st.sampled_from(ALL_SCHEMES))
+    groups: dict[str, list[Scheme]] = {}
+    for scheme in schemes:
+        suffix = "-dq" if isinstance(scheme, Blockwise) and scheme.double_quant else ""
+        groups.setdefault(f"{scheme.name}{suffix}", []).append(scheme)
+    examples = settings(max_examples=3 * settings().max_examples // len(groups))
+    parametrize = pytest.mark.parametrize("alike", [*map(_half_small, groups.values())], ids=groups)
 
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        decorated: Callable[..., None] = parametrize(examples(test))
+        return decorated
 
-def blockwise_schemes() -> st.SearchStrategy[Blockwise]:
-    """Every blockwise scheme, half of them with small blocks, of which a drawn weight has several."""
-    return st.one_of(st.sampled_from(SMALL_BLOCKS), st.sampled_from(BLOCKWISE_SCHEMES))
+    return decorate
 
 
 def _holder(tensor: Tensor, *shape: int) -> Tensor:

@@ -26,8 +26,8 @@ from tests.strategies import (
     DTYPES,
     SMALL_BLOCKS,
     bits,
-    blockwise_schemes,
     normal,
+    per_kind,
     tame_weights,
     weights,
 )
@@ -39,7 +39,7 @@ SLACK = 1 + 2.0**-20
 """For second-order terms and float64."""
 PLAIN = tuple(scheme for scheme in BLOCKWISE_SCHEMES if not scheme.double_quant)
 SMALL_PLAIN = tuple(scheme for scheme in SMALL_BLOCKS if not scheme.double_quant)
-plain_schemes = st.one_of(st.sampled_from(SMALL_PLAIN), st.sampled_from(PLAIN))
+Alike = st.SearchStrategy[Blockwise]
 
 
 def levels_in_use(scheme: Blockwise) -> Tensor:
@@ -51,8 +51,10 @@ def codes_of(scheme: Blockwise, weight: Tensor) -> list[int]:
     return oracle.unpack(quantize_tensor(weight, scheme).codes.tolist(), weight.numel())
 
 
-@given(weights(DTYPES), plain_schemes)
-def test_codes_and_absmax_are_the_oracle_s(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(PLAIN)
+@given(weight=weights(DTYPES), data=st.data())
+def test_codes_and_absmax_are_the_oracle_s(alike: Alike, weight: Tensor, data: st.DataObject) -> None:
+    scheme = data.draw(alike)
     levels = oracle.LEVELS[scheme.name]
     codes, expected = oracle.quantize_blocks(weight.float().reshape(-1).tolist(), levels, scheme.block_size)
     packed, absmax = quantize_blocks(weight, scheme.codebook, scheme.block_size)
@@ -60,8 +62,10 @@ def test_codes_and_absmax_are_the_oracle_s(weight: Tensor, scheme: Blockwise) ->
     assert absmax.tolist() == expected
 
 
-@given(weights(DTYPES), plain_schemes)
-def test_the_error_is_the_distance_to_the_levels(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(PLAIN)
+@given(weight=weights(DTYPES), data=st.data())
+def test_the_error_is_the_distance_to_the_levels(alike: Alike, weight: Tensor, data: st.DataObject) -> None:
+    scheme = data.draw(alike)
     quantized = quantize_tensor(weight, scheme)
     exact = weight.float().double().reshape(-1)
     error = (quantized.dequantize(torch.float32).double().reshape(-1) - exact).abs()
@@ -76,8 +80,10 @@ def test_the_error_is_the_distance_to_the_levels(weight: Tensor, scheme: Blockwi
     assert (error <= absmax + 2.0**-149)[tiny].all()
 
 
-@given(weights(DTYPES), plain_schemes)
-def test_the_largest_weight_of_each_block_comes_back_exactly(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(PLAIN)
+@given(weight=weights(DTYPES), data=st.data())
+def test_the_largest_weight_of_each_block_comes_back_exactly(alike: Alike, weight: Tensor, data: st.DataObject) -> None:
+    scheme = data.draw(alike)
     back = quantize_tensor(weight, scheme).dequantize(torch.float32).reshape(-1)
     blocks, restored_blocks = (torch.split(flat, scheme.block_size) for flat in (weight.float().reshape(-1), back))
     for block, restored in zip(blocks, restored_blocks, strict=True):
@@ -85,9 +91,11 @@ def test_the_largest_weight_of_each_block_comes_back_exactly(weight: Tensor, sch
         assert torch.equal(restored[largest], block[largest]) or block.abs().max() <= 1e-38
 
 
-@given(st.sampled_from(PLAIN), st.floats(1e-30, 1e30))
-def test_a_ramp_is_as_wrong_as_16_levels_must_make_it(scheme: Blockwise, absmax: float) -> None:
+@per_kind(PLAIN)
+@given(absmax=st.floats(1e-30, 1e30), data=st.data())
+def test_a_ramp_is_as_wrong_as_16_levels_must_make_it(alike: Alike, absmax: float, data: st.DataObject) -> None:
     """Of n evenly spaced points some level serves at least n/16, so it is off by half of their spread."""
+    scheme = data.draw(alike)
     count = scheme.block_size
     weight = (torch.linspace(-1, 1, count, dtype=torch.float64) * absmax).float()
     back = quantize_tensor(weight, scheme).dequantize()
@@ -96,16 +104,18 @@ def test_a_ramp_is_as_wrong_as_16_levels_must_make_it(scheme: Blockwise, absmax:
     assert len(set(back.tolist())) <= 16
 
 
+@per_kind(SMALL_PLAIN)
 @given(
-    st.sampled_from(SMALL_PLAIN),
-    st.lists(st.integers(0, 15), max_size=150),
-    st.floats(2.0**-100, 2.0**100, width=32),
-    st.booleans(),
+    codes=st.lists(st.integers(0, 15), max_size=150),
+    absmax=st.floats(2.0**-100, 2.0**100, width=32),
+    negative=st.booleans(),
+    data=st.data(),
 )
 def test_every_code_comes_back_whatever_the_absmax(
-    scheme: Blockwise, codes: list[int], absmax: float, negative: bool
+    alike: Alike, codes: list[int], absmax: float, negative: bool, data: st.DataObject
 ) -> None:
     """Each block begins with 1 or -1. FP4's second zero comes back as the first, and INT4 never uses code 0."""
+    scheme = data.draw(alike)
     levels = oracle.LEVELS[scheme.name]
     first = levels.index(-1.0 if negative else 1.0)
     sent = [first if index % scheme.block_size == 0 else code for index, code in enumerate([first, *codes])]
@@ -114,12 +124,16 @@ def test_every_code_comes_back_whatever_the_absmax(
     assert codes_of(scheme, weight) == [0 if (scheme.name, code) == ("fp4", 8) else code for code in sent]
 
 
-@given(tame_weights(), blockwise_schemes())
-def test_quantizing_what_was_dequantized_gives_the_same_codes(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(BLOCKWISE_SCHEMES)
+@given(weight=tame_weights(), data=st.data())
+def test_quantizing_what_was_dequantized_gives_the_same_codes(
+    alike: Alike, weight: Tensor, data: st.DataObject
+) -> None:
     """For blocks whose absmax, after double quantization, is positive and normal, or 0: the block's largest level is 1
     or -1, so its absmax is unchanged, and every other quotient is within 3 u of its level, where the nearest midpoint
     is 0.002 away.
     """
+    scheme = data.draw(alike)
     quantized = quantize_tensor(weight, scheme)
     assume(bool(((quantized.scales >= 1e-30) | (quantized.scales == 0)).all()))
     before = codes_of(scheme, weight)
@@ -128,9 +142,13 @@ def test_quantizing_what_was_dequantized_gives_the_same_codes(weight: Tensor, sc
     assert after == [zeros.get(code, code) for code in before]
 
 
-@given(tame_weights(), plain_schemes)
-def test_quantizing_what_was_dequantized_gives_the_same_absmax(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(PLAIN)
+@given(weight=tame_weights(), data=st.data())
+def test_quantizing_what_was_dequantized_gives_the_same_absmax(
+    alike: Alike, weight: Tensor, data: st.DataObject
+) -> None:
     """To the bit, without double quantization."""
+    scheme = data.draw(alike)
     quantized = quantize_tensor(weight, scheme)
     assert torch.equal(quantize_tensor(quantized.dequantize(), scheme).scales, quantized.scales)
 
@@ -145,8 +163,12 @@ def test_double_quantized_absmax_are_quantized_anew_each_time(kind: type[Blockwi
     assert not torch.equal(second.dequantize(), first.dequantize())
 
 
-@given(weights((torch.bfloat16, torch.float16)), blockwise_schemes())
-def test_half_precision_weights_are_quantized_as_their_float32_copies(weight: Tensor, scheme: Blockwise) -> None:
+@per_kind(BLOCKWISE_SCHEMES)
+@given(weight=weights((torch.bfloat16, torch.float16)), data=st.data())
+def test_half_precision_weights_are_quantized_as_their_float32_copies(
+    alike: Alike, weight: Tensor, data: st.DataObject
+) -> None:
+    scheme = data.draw(alike)
     actual, expected = quantize_tensor(weight, scheme).stored, quantize_tensor(weight.float(), scheme).stored
     assert {name: bits(part) for name, part in actual.items()} == {name: bits(part) for name, part in expected.items()}
 

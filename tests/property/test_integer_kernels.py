@@ -11,7 +11,7 @@ from torch import Tensor
 from quant import native
 from quant.schemes import W8A16, Scheme
 from quant.tensor import quantize_tensor
-from tests.strategies import blockwise_schemes, cast, rows, weights
+from tests.strategies import BLOCKWISE_SCHEMES, cast, per_kind, rows, weights
 from tests.unit.native.operands import DTYPES, Int8Weight, assert_batches, few_rows, stored_weight
 
 
@@ -33,9 +33,10 @@ def test_w8a16(weight: Tensor, data: st.DataObject) -> None:
     check(weight, W8A16(), data)
 
 
-@given(weights(), blockwise_schemes(), st.data())
-def test_blockwise(weight: Tensor, scheme: Scheme, data: st.DataObject) -> None:
-    check(weight, scheme, data)
+@per_kind(BLOCKWISE_SCHEMES)
+@given(weight=weights(), data=st.data())
+def test_blockwise(alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject) -> None:
+    check(weight, data.draw(alike), data)
 
 
 @pytest.mark.parametrize("name", native.supported())

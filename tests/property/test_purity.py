@@ -11,28 +11,19 @@ from quant.schemes import Scheme
 from quant.tensor import QuantizedTensor
 from tests import integer_oracle, oracle
 from tests.models import layer_of
-from tests.strategies import DTYPES, LAYOUTS, SCHEMES, bits, schemes, tame_weights, weights
+from tests.strategies import ALL_SCHEMES, DTYPES, LAYOUTS, bits, per_kind, tame_weights, weights
 
 
 def stored_bits(quantized: QuantizedTensor) -> dict[str, list[int]]:
     return {name: bits(tensor) for name, tensor in quantized.stored.items()}
 
 
-@pytest.mark.parametrize("drawn_weights", [weights(DTYPES), weights(), tame_weights()], ids=["dtypes", "any", "tame"])
-def test_every_registered_kind_is_drawn(drawn_weights: st.SearchStrategy[Tensor]) -> None:
-    """Beside a weight, which takes most of what hypothesis varies."""
-    drawn = set()
-
-    @given(drawn_weights, schemes())
-    def draw(weight: Tensor, scheme: Scheme) -> None:
-        drawn.add(scheme)
-
-    draw()
-    assert drawn >= set(SCHEMES)
-
-
-@given(weights(DTYPES), schemes())
-def test_quantizing_and_dequantizing_change_no_input_and_repeat(weight: Tensor, scheme: Scheme) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=weights(DTYPES), data=st.data())
+def test_quantizing_and_dequantizing_change_no_input_and_repeat(
+    alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject
+) -> None:
+    scheme = data.draw(alike)
     before = bits(weight)
     quantized = quantize_tensor(weight, scheme)
     stored = stored_bits(quantized)
@@ -43,8 +34,10 @@ def test_quantizing_and_dequantizing_change_no_input_and_repeat(weight: Tensor, 
     assert stored_bits(quantize_tensor(weight, scheme)) == stored
 
 
-@given(weights(DTYPES), schemes())
-def test_finite_weights_come_back_finite(weight: Tensor, scheme: Scheme) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=weights(DTYPES), data=st.data())
+def test_finite_weights_come_back_finite(alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject) -> None:
+    scheme = data.draw(alike)
     quantized = quantize_tensor(weight, scheme)
     assert quantized.scales.isfinite().all()
     assert quantized.dequantize(torch.float32).isfinite().all()
@@ -52,23 +45,33 @@ def test_finite_weights_come_back_finite(weight: Tensor, scheme: Scheme) -> None
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@given(weight=weights(DTYPES), scheme=schemes())
-def test_strides_and_offsets_do_not_matter(layout: str, weight: Tensor, scheme: Scheme) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=weights(DTYPES), data=st.data())
+def test_strides_and_offsets_do_not_matter(
+    layout: str, alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject
+) -> None:
+    scheme = data.draw(alike)
     view = LAYOUTS[layout](weight)
     contiguous = view.clone(memory_format=torch.contiguous_format)
     assert stored_bits(quantize_tensor(view, scheme)) == stored_bits(quantize_tensor(contiguous, scheme))
 
 
-@given(weights(), schemes())
-def test_a_float64_weight_is_quantized_as_its_float32_copy(weight: Tensor, scheme: Scheme) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=weights(), data=st.data())
+def test_a_float64_weight_is_quantized_as_its_float32_copy(
+    alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject
+) -> None:
+    scheme = data.draw(alike)
     noisy = weight.double() * (1 + 1e-9)
     assert stored_bits(quantize_tensor(noisy, scheme)) == stored_bits(quantize_tensor(noisy.float(), scheme))
 
 
-@given(tame_weights(), schemes(), st.data())
+@per_kind(ALL_SCHEMES)
+@given(weight=tame_weights(), data=st.data())
 def test_forward_is_the_exact_product_within_float32_and_changes_nothing(
-    weight: Tensor, scheme: Scheme, data: st.DataObject
+    alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject
 ) -> None:
+    scheme = data.draw(alike)
     layer = layer_of(weight, scheme, bias=torch.arange(float(len(weight))))
     x = data.draw(tame_weights()).reshape(-1)[: weight.shape[1]]
     x = torch.nn.functional.pad(x, (0, weight.shape[1] - len(x)))[None].repeat(3, 1)

@@ -13,14 +13,13 @@ from torch import Tensor
 from quant import FP4, INT4, NF4, W8A16, quantize_tensor
 from quant.schemes import Blockwise, Scheme
 from tests import oracle
-from tests.strategies import BLOCKWISE_KINDS, DTYPES, normal, scheme_id, weights
+from tests.strategies import BLOCKWISE_KINDS, DTYPES, normal, per_kind, scheme_id, weights
 
 U = oracle.UNIT_ROUNDOFF
 SEARCHED: tuple[Scheme, ...] = (
     W8A16(scale="mse"),
     *(kind(size, scale="mse") for kind in BLOCKWISE_KINDS for size in (32, 64, 4096)),
 )
-schemes = st.sampled_from(SEARCHED)
 
 
 def groups(values: Tensor, scheme: Scheme) -> list[Tensor]:
@@ -37,12 +36,16 @@ def errors(weight: Tensor, scheme: Scheme) -> list[Tensor]:
     ]
 
 
-@given(weights(DTYPES), schemes)
-def test_a_search_never_adds_squared_error_and_keeps_the_worst_case(weight: Tensor, scheme: Scheme) -> None:
+@per_kind(SEARCHED)
+@given(weight=weights(DTYPES), data=st.data())
+def test_a_search_never_adds_squared_error_and_keeps_the_worst_case(
+    alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject
+) -> None:
     """In each row or block. Squared errors are summed in float64, which is what their slack is for. Those of single
     weights have ten roundings, of up to the scale times the largest level: six as in test_blockwise_round_trip.py, and
     those of the factor and the scale; below 1e-35 the formats have bounds of their own.
     """
+    scheme = data.draw(alike)
     plain = errors(weight, replace(scheme, scale="absmax"))
     for values, error, before in zip(groups(weight.float(), scheme), errors(weight, scheme), plain, strict=True):
         assert error.square().sum() <= before.square().sum() * (1 + 2.0**-40)

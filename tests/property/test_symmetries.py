@@ -4,6 +4,7 @@ import itertools
 import re
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,14 +15,27 @@ from quant.numerics.blockwise import quantize_blocks
 from quant.numerics.int8 import quantize_rows
 from quant.schemes import Blockwise, Scheme
 from tests import oracle
-from tests.strategies import BLOCKWISE_SCHEMES, CODEBOOKS, SCHEMES, generator, schemes, tame_weights, weights
+from tests.strategies import (
+    ALL_SCHEMES,
+    BLOCKWISE_SCHEMES,
+    CODEBOOKS,
+    SCHEMES,
+    generator,
+    per_kind,
+    tame_weights,
+    weights,
+)
 
 ONE_BLOCK_ROWS = tuple(scheme for scheme in BLOCKWISE_SCHEMES if scheme.block_size <= 64 and not scheme.double_quant)
 
 
-@given(tame_weights(), schemes(), st.integers(-20, 20))
-def test_a_power_of_two_scales_the_scales_and_leaves_the_codes(weight: Tensor, scheme: Scheme, exponent: int) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=tame_weights(), exponent=st.integers(-20, 20), data=st.data())
+def test_a_power_of_two_scales_the_scales_and_leaves_the_codes(
+    alike: st.SearchStrategy[Scheme], weight: Tensor, exponent: int, data: st.DataObject
+) -> None:
     """Exact as long as nothing under- or overflows; the floor under the absmax of a zero tail is a constant."""
+    scheme = data.draw(alike)
     factor = 2.0**exponent
     plain, scaled = quantize_tensor(weight, scheme), quantize_tensor(weight * factor, scheme)
     assert torch.equal(plain.codes, scaled.codes)
@@ -106,9 +120,13 @@ def test_w8a16_quantizes_each_row_by_itself(weight: Tensor, seed: int) -> None:
     assert torch.equal(one_scale, scales[:1])
 
 
-@given(weights(min_rows=2), st.sampled_from(ONE_BLOCK_ROWS), st.integers(0, 2**32 - 1))
-def test_rows_of_whole_blocks_are_quantized_each_by_itself(weight: Tensor, scheme: Blockwise, seed: int) -> None:
+@per_kind(ONE_BLOCK_ROWS)
+@given(weight=weights(min_rows=2), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_rows_of_whole_blocks_are_quantized_each_by_itself(
+    alike: st.SearchStrategy[Blockwise], weight: Tensor, seed: int, data: st.DataObject
+) -> None:
     """Double quantization joins 256 blocks, whose mean and scale are another matter; the codes know nothing of it."""
+    scheme = data.draw(alike)
     weight = torch.nn.functional.pad(weight, (0, -weight.shape[1] % scheme.block_size))
     order = torch.randperm(len(weight), generator=generator(seed))
     plain, permuted = quantize_tensor(weight, scheme), quantize_tensor(weight[order], scheme)
@@ -118,9 +136,13 @@ def test_rows_of_whole_blocks_are_quantized_each_by_itself(weight: Tensor, schem
     assert torch.equal(double.codes, permuted.codes)
 
 
-@given(st.data(), st.sampled_from(ONE_BLOCK_ROWS))
-def test_joined_matrices_of_whole_blocks_get_joined_codes(data: st.DataObject, scheme: Scheme) -> None:
+@per_kind(ONE_BLOCK_ROWS)
+@given(data=st.data())
+def test_joined_matrices_of_whole_blocks_get_joined_codes(
+    alike: st.SearchStrategy[Scheme], data: st.DataObject
+) -> None:
     """The first part is 64 wide, a whole number of blocks; the second may have any tail. W8A16 joins any rows."""
+    scheme = data.draw(alike)
     first = data.draw(
         weights().map(lambda weight: torch.nn.functional.pad(weight, (0, -weight.shape[1] % 64)).reshape(-1))
     )
@@ -140,8 +162,9 @@ def test_w8a16_joins_rows(first: Tensor, second: Tensor) -> None:
     assert torch.equal(whole.scales, torch.cat([part.scales for part in parts]))
 
 
-@given(weights(min_rows=2), st.sampled_from(CODEBOOKS))
-def test_a_block_is_quantized_by_itself(weight: Tensor, codebook: str) -> None:
+@pytest.mark.parametrize("codebook", CODEBOOKS)
+@given(weight=weights(min_rows=2))
+def test_a_block_is_quantized_by_itself(codebook: str, weight: Tensor) -> None:
     """Changing the first block of 32 changes neither the codes nor the absmax of the others."""
     flat = weight.reshape(-1)
     changed = flat.clone()

@@ -11,12 +11,13 @@ from itertools import pairwise
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from quant import QuantError, native, quantize_tensor
 from quant.codebooks import LEVELS
 from quant.schemes import FP4, INT4, NF4, W8A16, Scheme
-from tests.strategies import ALL_SCHEMES, LAYOUTS, bits, cast, normal, scheme_id, schemes, weights
+from tests.strategies import ALL_SCHEMES, LAYOUTS, bits, cast, normal, per_kind, scheme_id, weights
 from tests.unit.native.operands import DTYPES
 
 SCHEMES: tuple[Scheme, ...] = (W8A16(), NF4(32), NF4(64, True), FP4(32), INT4(128))
@@ -88,8 +89,10 @@ def test_midpoints_of_short_blocks_are_divided_and_not_multiplied_by_a_reciproca
         assert stored(row, scheme, variant) == stored(row, scheme, "torch")
 
 
-@given(weights(DTYPES), schemes())
-def test_any_weight(weight: Tensor, scheme: Scheme) -> None:
+@per_kind(ALL_SCHEMES)
+@given(weight=weights(DTYPES), data=st.data())
+def test_any_weight(alike: st.SearchStrategy[Scheme], weight: Tensor, data: st.DataObject) -> None:
+    scheme = data.draw(alike)
     expected = stored(weight, scheme, "torch")
     for name in native.supported():
         assert stored(weight, scheme, name) == expected, name
