@@ -42,8 +42,8 @@ from quant.evaluate.thresholds import UPDATE, Threshold, WindowMeans
 
 NOISE_FACTOR = 5
 """Losses may move by this times the measured rounding noise. Real machines and the torch fallback move those of the
-embedded model by 0.7 to 2.7 times the noise; the least fault that the tests plant, that one of 24 layers of W8A16 in
-float32 which matters least left unquantized, by 8 times.
+embedded model by 0.7 to 2.7 times the noise; the least fault that this check is to see, that one of 24 layers of W8A16
+in float32 which matters least left unquantized, by 9 times.
 """
 RECORD_LONGER = ": record the last good model on so long a text, then hold this one to that"
 """A threshold of another text is refused. Recorded anew its margin has shrunk as the reach has, so that a value that

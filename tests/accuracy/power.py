@@ -148,9 +148,9 @@ invisible to it, and so is one that makes the model a little better.
 {caught(results)}
 {SIMULATED}
 
-An equally good quantizer held to a recorded one's threshold, and one worse by the margin, with 64 windows of
-heavy-tailed errors: how often the first is not passed and the second is. At most {FALSE_ALARM:g} is promised of each,
-which would be {RUNS * FALSE_ALARM:.0f} of {RUNS:,}. Beside each count is the rate that it rules out, at 95 %
+An equally good quantizer held to a recorded one's threshold, and one worse by the margin, with 64 windows, or
+24, of heavy-tailed errors: how often the first is not passed and the second is. At most {FALSE_ALARM:g} is promised
+of each, which would be {RUNS * FALSE_ALARM:.0f} of {RUNS:,}. Beside each count is the rate that it rules out, at 95 %
 confidence: where that lies above what is promised, the runs agree with the promise and do not prove it.
 
 {simulation}{FAULTS}

@@ -40,6 +40,8 @@ SKIPS = {
 """File -> places that skip a test or expect it to fail. Each states its condition; a new one is entered here."""
 KNOWN = ("given",)
 """Decorators of other libraries."""
+PARAMETRIZING = {"per_kind": "alike"}
+"""Decorators of `tests.strategies` -> the argument that they parametrize with."""
 
 
 @functools.cache
@@ -66,6 +68,8 @@ def parametrized(function: ast.FunctionDef, marks: dict[str, ast.expr]) -> Itera
         if isinstance(mark, ast.Call) and ast.unparse(mark.func).endswith("mark.parametrize"):
             names = ast.literal_eval(mark.args[0])
             yield from map(str.strip, names.split(",") if isinstance(names, str) else names)
+        elif isinstance(mark, ast.Call) and ast.unparse(mark.func) in PARAMETRIZING:
+            yield PARAMETRIZING[ast.unparse(mark.func)]
     if "scheme" in [argument.arg for argument in function.args.args]:
         yield "scheme"
 
@@ -88,10 +92,10 @@ def marks_of(tree: ast.Module) -> dict[str, ast.expr]:
 
 
 def unknown_marks(tree: ast.Module) -> list[str]:
-    """What stands on tests and is neither pytest's, nor named in the file, nor in `KNOWN`: it may parametrize them."""
+    """What stands on tests and is neither pytest's, nor named in the file, nor known: it may parametrize them."""
     decorators = [mark for function in functions_of(tree) for mark in function.decorator_list]
     names = [ast.unparse(mark.func if isinstance(mark, ast.Call) else mark) for mark in decorators]
-    known = {*marks_of(tree), *KNOWN}
+    known = {*marks_of(tree), *KNOWN, *PARAMETRIZING}
     return [name for name in names if name not in known and not name.startswith("pytest.mark.")]
 
 
@@ -123,6 +127,7 @@ def test_e10_a_parameter_that_does_not_is_seen() -> None:
         "    assert size + dtype\n"
     )
     assert list(unused(tree)) == ["test_a[dtype]", "test_a[other]"]
+    assert list(unused(ast.parse("@per_kind(ALL)\ndef test_a(alike, data): assert data"))) == ["test_a[alike]"]
     assert list(unused(ast.parse("def test_b(scheme): assert layer()\ndef test_c(scheme): assert layer(scheme)"))) == [
         "test_b[scheme]"
     ]
