@@ -4,8 +4,9 @@ They are made in a thread of their own, where no mode of the caller holds, infer
 is also where no CUDA graph is recorded: while `torch.compile(mode="reduce-overhead")` warms up, what the calling thread
 allocates comes from the memory of the graph, in which nothing may stay.
 
-`functools.cache` alone would also keep what is made while tensors are faked (`FakeTensorMode`) or traced
-(`torch.compile`): placeholders without values, which every later call would be given. Those are made anew instead.
+While tensors are faked (`FakeTensorMode`) or traced (`torch.compile`) a table is made in place and not kept: fakes do
+not mix with tensors that have values, and no trace enters another thread. Placeholders without values, once kept,
+would be given to every later call.
 """
 
 import functools
